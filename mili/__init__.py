@@ -1,0 +1,1 @@
+"""MILI, the Mojo Inference Language Engine."""

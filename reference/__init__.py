@@ -1,0 +1,1 @@
+"""NumPy float32 reference of every component, written to be read."""
