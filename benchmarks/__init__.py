@@ -1,0 +1,1 @@
+"""What is fast, against what, measured on this machine."""

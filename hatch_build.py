@@ -1,0 +1,20 @@
+"""Build hook: the wheel carries the Mojo kernels inside the package, an editable install does not copy them."""
+
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class KernelsHook(BuildHookInterface[Any]):
+    """Puts every Mojo file of kernels/ into the wheel under mili/kernels."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version == "editable":
+            return
+        root = Path(self.root) / "kernels"
+        sources = sorted(root.rglob("*.mojo"))
+        if not sources:
+            raise FileNotFoundError(f"no .mojo file under {root}: the wheel would have no kernels")
+        for source in sources:
+            build_data["force_include"][str(source)] = f"mili/kernels/{source.relative_to(root).as_posix()}"

@@ -1,0 +1,1 @@
+"""The course tooling: learner copies, checks, progress and figures."""
