@@ -88,8 +88,12 @@ class Qwen3Config:
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "Qwen3Config":
-        """From a folder with `config.json` (and `generation_config.json` if it is there)."""
+        """From a folder with `config.json` (and `generation_config.json` if it is there) or a GGUF file."""
         path = Path(path)
+        if path.suffix == ".gguf":
+            from mili.gguf import GGUFFile, config_from_gguf  # it needs this class
+
+            return config_from_gguf(GGUFFile(path))
         config = cls.from_dict(_read_json(path / "config.json"), str(path / "config.json"))
         generation = path / "generation_config.json"
         if generation.is_file():  # an instruction-tuned model often ends on more tokens than config.json says
