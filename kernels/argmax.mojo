@@ -1,0 +1,52 @@
+"""Argmax: greedy sampling.
+
+    tokens[l] = min { v : logits[l, v] = max_u logits[l, u] }              logits [L, V] float32, tokens [L]
+
+Sixteen lanes each keep the greatest value seen and its index; `>` and not `>=` keeps the first. At the end the greatest
+lane wins, and among equals the lowest index. A NaN never wins; a row of nothing but NaN gives 0.
+"""
+
+from .common import LANES, Ptr, task_count, task_range
+from max.algorithm import sync_parallelize
+from std.math import iota
+
+
+@always_inline
+def argmax_row(logits: Ptr[DType.float32], width: Int) -> Int32:
+    """Returns the lowest index of the greatest of `width` values."""
+    var best = SIMD[DType.float32, LANES](Float32.MIN)
+    var place = SIMD[DType.int32, LANES](Int32.MAX)
+    var index = iota[DType.int32, LANES]()
+    var full = width // LANES * LANES
+    for i in range(0, full, LANES):
+        var v = logits.unsafe_load[width=LANES](i)
+        var greater = v.gt(best)
+        best = greater.select(v, best)
+        place = greater.select(index + Int32(i), place)
+    var top = best.reduce_max()
+    var at = (
+        best.eq(top)
+        .select(place, SIMD[DType.int32, LANES](Int32.MAX))
+        .reduce_min()
+    )
+    for i in range(full, width):
+        if logits[unsafe_offset=i] > top:
+            top = logits[unsafe_offset=i]
+            at = Int32(i)
+    return at if at != Int32.MAX else 0
+
+
+def argmax_cpu(
+    tokens: Ptr[DType.int32], logits: Ptr[DType.float32], rows: Int, width: Int
+):
+    """Writes tokens [rows] from logits [rows, width]."""
+    var tasks = min(rows, task_count(rows * width))
+
+    def run(task: Int) {var tokens, var logits, var rows, var width, var tasks}:
+        var first, last = task_range(task, tasks, rows)
+        for t in range(first, last):
+            tokens[unsafe_offset=t] = argmax_row(
+                logits.unsafe_offset(t * width), width
+            )
+
+    sync_parallelize(run, tasks)

@@ -1,0 +1,148 @@
+"""RMSNorm, alone and with the residual add before it.
+
+    y[t, i] = x[t, i] / sqrt(mean_j x[t, j]^2 + eps) * weight[i]            x, y [T, E], weight [E]
+    add:  s = residual + x (rounded to dtype, and returned),  y = RMSNorm(s)
+
+(Zhang and Sennrich 2019, arXiv:1910.07467.) Sums, the root and both products are float32; y is rounded once.
+
+Two passes over a row that stays in the nearest cache:
+
+    row t  | 16 lanes | 16 lanes | ... | tail |     pass 1: lane sums of squares -> one number -> scale
+           | 16 lanes | 16 lanes | ... | tail |     pass 2: read again, times scale, times weight, write
+
+Fusing the add saves one write and one read of [T, E]. Rows are cut among cores only where there are many.
+The order of the sum depends on E alone, so a row's result does not depend on the batch.
+"""
+
+from .common import (
+    LANES,
+    Ptr,
+    load_float32,
+    store_rounded,
+    task_count,
+    task_range,
+)
+from max.algorithm import sync_parallelize
+from std.math import sqrt
+
+
+@always_inline
+def inverse_rms[
+    dtype: DType
+](x: Ptr[dtype], width: Int, eps: Float32) -> Float32:
+    """Returns 1 / sqrt(mean(x^2) + eps) of one row."""
+    var lanes = SIMD[DType.float32, LANES](0)
+    var full = width // LANES * LANES
+    for i in range(0, full, LANES):
+        var v = load_float32(x, i)
+        lanes = v.fma(v, lanes)
+    var total = lanes.reduce_add()
+    for i in range(full, width):
+        var v = x[unsafe_offset=i].cast[DType.float32]()
+        total += v * v
+    return 1 / sqrt(total / Float32(width) + eps)
+
+
+@always_inline
+def norm_row[
+    dtype: DType
+](y: Ptr[dtype], x: Ptr[dtype], weight: Ptr[dtype], width: Int, eps: Float32):
+    """Normalises one row; y may be x."""
+    var scale = inverse_rms(x, width, eps)
+    var full = width // LANES * LANES
+    for i in range(0, full, LANES):
+        store_rounded(
+            y, i, load_float32(x, i) * scale * load_float32(weight, i)
+        )
+    for i in range(full, width):
+        store_rounded(
+            y,
+            i,
+            load_float32[width=1](x, i)
+            * scale
+            * load_float32[width=1](weight, i),
+        )
+
+
+def rms_norm_cpu[
+    dtype: DType
+](
+    y: Ptr[dtype],
+    x: Ptr[dtype],
+    weight: Ptr[dtype],
+    rows: Int,
+    width: Int,
+    eps: Float32,
+):
+    """Writes y = RMSNorm(x) for x, y [rows, width] and weight [width]."""
+    var tasks = task_count(rows * width)
+
+    def run(
+        task: Int,
+    ) {var y, var x, var weight, var rows, var width, var eps, var tasks}:
+        var first, last = task_range(task, tasks, rows)
+        for t in range(first, last):
+            norm_row(
+                y.unsafe_offset(t * width),
+                x.unsafe_offset(t * width),
+                weight,
+                width,
+                eps,
+            )
+
+    sync_parallelize(run, tasks)
+
+
+def add_rms_norm_cpu[
+    dtype: DType
+](
+    y: Ptr[dtype],
+    total: Ptr[dtype],
+    x: Ptr[dtype],
+    residual: Ptr[dtype],
+    weight: Ptr[dtype],
+    rows: Int,
+    width: Int,
+    eps: Float32,
+):
+    """Writes total = residual + x and y = RMSNorm(total); all [rows, width] but weight [width].
+    """
+    var tasks = task_count(2 * rows * width)
+
+    def run(
+        task: Int,
+    ) {
+        var y,
+        var total,
+        var x,
+        var residual,
+        var weight,
+        var rows,
+        var width,
+        var eps,
+        var tasks,
+    }:
+        var first, last = task_range(task, tasks, rows)
+        for t in range(first, last):
+            var start = t * width
+            var full = width // LANES * LANES
+            for i in range(start, start + full, LANES):
+                store_rounded(
+                    total, i, load_float32(residual, i) + load_float32(x, i)
+                )
+            for i in range(start + full, start + width):
+                store_rounded(
+                    total,
+                    i,
+                    load_float32[width=1](residual, i)
+                    + load_float32[width=1](x, i),
+                )
+            norm_row(
+                y.unsafe_offset(start),
+                total.unsafe_offset(start),
+                weight,
+                width,
+                eps,
+            )
+
+    sync_parallelize(run, tasks)

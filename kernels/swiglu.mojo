@@ -1,0 +1,60 @@
+"""SwiGLU: the gate of the feed-forward layer.
+
+    y[t, i] = silu(g[t, i]) * u[t, i],  silu(g) = g / (1 + exp(-g)),   gate_up [T, 2 I] = [g | u], y [T, I]
+
+(Shazeer 2020, arXiv:2002.05202.) Elementwise in float32, rounded once; gate and up come from one matrix product, so a
+row holds both halves:
+
+    gate_up row t  | g: I values | u: I values |   ->   y row t  | I values |
+
+exp(-g) overflows to infinity for g below -88 and silu is then -0, which is the right limit.
+"""
+
+from .common import (
+    LANES,
+    Ptr,
+    load_float32,
+    store_rounded,
+    task_count,
+    task_range,
+)
+from max.algorithm import sync_parallelize
+from std.math import exp
+
+
+@always_inline
+def silu[
+    width: SIMDLength, //
+](g: SIMD[DType.float32, width]) -> SIMD[DType.float32, width]:
+    """Returns g * sigmoid(g)."""
+    return g / (1 + exp(-g))
+
+
+def swiglu_cpu[
+    dtype: DType
+](y: Ptr[dtype], gate_up: Ptr[dtype], rows: Int, width: Int):
+    """Writes y [rows, width] from gate_up [rows, 2 * width]."""
+    var tasks = task_count(4 * rows * width)
+
+    def run(task: Int) {var y, var gate_up, var rows, var width, var tasks}:
+        var first, last = task_range(task, tasks, rows)
+        for t in range(first, last):
+            var gate = gate_up.unsafe_offset(2 * t * width)
+            var up = gate.unsafe_offset(width)
+            var out_row = y.unsafe_offset(t * width)
+            var full = width // LANES * LANES
+            for i in range(0, full, LANES):
+                store_rounded(
+                    out_row,
+                    i,
+                    silu(load_float32(gate, i)) * load_float32(up, i),
+                )
+            for i in range(full, width):
+                store_rounded(
+                    out_row,
+                    i,
+                    silu(load_float32[width=1](gate, i))
+                    * load_float32[width=1](up, i),
+                )
+
+    sync_parallelize(run, tasks)
