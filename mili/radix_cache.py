@@ -89,6 +89,7 @@ class RadixAttentionCache:
         self.evictable = 0  # of them, in nodes that nobody locks
         self.nodes = 0
         self.evicted_pages = 0
+        self.version = 0  # grows with every page that comes or goes
         self._rank = RANKS[policy]
         self._heap: list[tuple[tuple[int, int], int, RadixNode]] = []
         self._clock = 0
@@ -139,6 +140,7 @@ class RadixAttentionCache:
         child = self._new_node(key, rest, node)
         node.children[key[: self.page_size].tobytes()] = child
         self.pages += len(rest)
+        self.version += 1
         self.evictable += len(rest)
         self._queue(child)
         return child
@@ -187,6 +189,7 @@ class RadixAttentionCache:
             self.pages -= count
             self.evictable -= count
             self.evicted_pages += count
+            self.version += 1
             if kept:
                 node.key, node.pages, node.end = node.key[: kept * self.page_size], node.pages[:kept], node.end - count
             else:

@@ -1,0 +1,111 @@
+"""A model without weights and a tokenizer without merges, for tests of everything around them.
+
+FakeModel keeps token ids where a real model keeps keys and values: it writes them by `slots` and computes the next
+token from the context that it reads back through `page_table` and `context_lengths`. So a wrong page, slot, position or
+length changes the output, which must be that of `expected` for the same tokens, computed without pages.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+VOCAB = 64
+_WEIGHTS = np.random.default_rng(0).integers(1, 2**31, 1 << 16, dtype=np.int64)
+_SPREAD = np.random.default_rng(1).integers(1, 2**31, VOCAB, dtype=np.int64)
+_PRIME = 2**31 - 1
+
+
+def logits_of(tokens: np.ndarray) -> np.ndarray:
+    """[VOCAB] float32 logits after `tokens`: a fixed function of every token and its position."""
+    h = int((tokens.astype(np.int64) + 1) @ _WEIGHTS[: len(tokens)] % _PRIME)
+    return ((h + 12345) * _SPREAD % _PRIME / _PRIME * 8).astype(np.float32)
+
+
+def expected(prompt, count: int, eos: int | None = None) -> list[int]:
+    """The greedy continuation: `count` tokens, or fewer up to and including `eos`."""
+    tokens, output = list(prompt), []
+    for _ in range(count):
+        output.append(int(logits_of(np.array(tokens + output)).argmax()))
+        if output[-1] == eos:
+            break
+    return output
+
+
+@dataclass
+class FakeConfig:
+    vocab_size: int = VOCAB
+    max_position_embeddings: int = 1024
+    eos_token_ids: tuple[int, ...] = (0,)
+
+
+class FakeOutput:
+    def __init__(self, logits: np.ndarray) -> None:
+        self._logits = logits
+        self.fetched = False
+        self.tokens = logits.argmax(1).astype(np.int32)
+
+    @property
+    def logits(self) -> np.ndarray:
+        self.fetched = True
+        return self._logits
+
+
+class FakeCache:
+    """What the engine asks of a PagedKVCache, without buffers."""
+
+    def __init__(self, num_pages: int, page_size: int, strategy="lifo") -> None:
+        from mili.kv_cache import KVCacheAllocator
+
+        self.num_pages, self.page_size = num_pages, page_size
+        self.allocator = KVCacheAllocator(num_pages, strategy)
+
+
+class FakeModel:
+    """`forward(batch, cache)` as docs/architecture.md has it, with checks of every promise the batch makes."""
+
+    def __init__(self, cache, config: FakeConfig | None = None) -> None:
+        self.config = config or FakeConfig()
+        self.page_size = cache.page_size
+        self.store = np.full(cache.num_pages * cache.page_size, -1, np.int64)
+        self.steps = 0
+        self.computed_tokens = 0
+        self.fail_at: int | None = None
+
+    def forward(self, batch, cache) -> FakeOutput:
+        self.steps += 1
+        if self.fail_at == self.steps:
+            raise RuntimeError("the device has caught fire")
+        for name in ("tokens", "positions", "slots", "row_offsets", "context_lengths", "page_table", "logit_rows"):
+            array = getattr(batch, name)
+            assert array.dtype == np.int32, name
+            assert array.flags["C_CONTIGUOUS"], name
+        rows = len(batch.context_lengths)
+        assert batch.tokens.shape == batch.positions.shape == batch.slots.shape == (batch.row_offsets[-1],)
+        assert batch.row_offsets.shape == (rows + 1,)
+        assert batch.page_table.shape[0] == rows
+        counts = np.diff(batch.row_offsets)
+        assert (counts > 0).all()
+        row = np.repeat(np.arange(rows), counts)
+        last = np.cumsum(counts)
+        place = batch.context_lengths[row] - last[row] + np.arange(len(row))
+        assert (batch.positions == place).all()
+        real = batch.slots >= 0
+        slots = batch.slots[real]
+        assert len(set(slots.tolist())) == len(slots), "two tokens are written to one slot"
+        held = batch.page_table[row[real], batch.positions[real] // self.page_size]
+        assert (slots == held * self.page_size + batch.positions[real] % self.page_size).all()
+        assert ((batch.tokens >= 0) & (batch.tokens < self.config.vocab_size)).all()
+        self.store[slots] = batch.tokens[real]
+        self.computed_tokens += len(slots)
+        logits = np.zeros((len(batch.logit_rows), self.config.vocab_size), np.float32)
+        for i, index in enumerate(batch.logit_rows.tolist()):
+            b = int(row[index])
+            if not real[index]:
+                continue
+            length = int(batch.positions[index]) + 1
+            used = -(-length // self.page_size)
+            assert used <= batch.page_table.shape[1]
+            context = self.store.reshape(-1, self.page_size)[batch.page_table[b, :used]].ravel()[:length]
+            assert (context >= 0).all(), "reads a slot that nobody wrote"
+            logits[i] = logits_of(context)
+        return FakeOutput(logits)

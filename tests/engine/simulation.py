@@ -1,0 +1,127 @@
+"""A scheduler driven through a random life, with every page, lock and token checked after each step."""
+
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mili.kv_cache import KVCacheAllocator
+from mili.radix_cache import RadixAttentionCache
+from mili.request import Request, RequestState
+from mili.sampling import GREEDY
+from mili.scheduler import ContinuousBatchScheduler
+from tests.engine.fakes import FakeCache, FakeModel, expected
+from tests.engine.radix_oracle import check_tree
+
+
+@dataclass
+class Simulation:
+    """One scheduler with its pool, tree and model; `run` and `step` check everything as they go."""
+
+    num_pages: int = 40
+    page_size: int = 8
+    max_running: int = 8
+    max_batch_tokens: int = 64
+    max_context: int = 256
+    policy: str = "fcfs"
+    eviction: str = "lru"
+    strategy: str = "lifo"
+    caching: bool = True
+    buckets: tuple[int, ...] = ()
+    requests: list[Request] = field(default_factory=list)
+    finished: list[Request] = field(default_factory=list)
+    order: list[Request] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.cache = FakeCache(self.num_pages, self.page_size, self.strategy)
+        pool: KVCacheAllocator = self.cache.allocator
+        self.pool = pool
+        limit = self.num_pages * self.page_size // 2 if self.eviction == "token_limit" else None
+        self.tree = RadixAttentionCache(pool, self.page_size, self.eviction, limit) if self.caching else None
+        self.scheduler = ContinuousBatchScheduler(
+            pool,
+            self.page_size,
+            max_running=self.max_running,
+            max_batch_tokens=self.max_batch_tokens,
+            max_context=self.max_context,
+            tree=self.tree,
+            policy=self.policy,
+            decode_buckets=self.buckets,
+        )
+        self.model = FakeModel(self.cache)
+        self.model.config.vocab_size = 64
+        self.steps = 0
+
+    def add(self, prompt, max_tokens: int, priority: int = 0) -> Request:
+        request = Request(str(len(self.requests)), np.array(prompt, np.int32), max_tokens, GREEDY, priority)
+        self.scheduler.add(request)
+        self.requests.append(request)
+        return request
+
+    def cancel(self, request: Request) -> None:
+        self.scheduler.cancel(request)
+        self.check()
+
+    def step(self) -> bool:
+        step = self.scheduler.schedule()
+        self.check()
+        if step is None:
+            return False
+        self.steps += 1
+        assert int(step.take.sum()) <= self.max_batch_tokens
+        assert len(step.requests) <= self.max_running
+        self.order += step.admitted
+        output = self.model.forward(step.batch, self.cache)
+        if self.buckets and len(step.batch.tokens) == len(step.batch.context_lengths):
+            assert len(step.batch.context_lengths) in self.buckets
+        self.scheduler.complete(step, output.tokens[: len(step.sampled)])
+        for request in step.sampled:
+            if len(request.output) == request.max_tokens:
+                self.scheduler.finish(request, "length")
+                self.finished.append(request)
+        self.check()
+        return True
+
+    def run(self, limit: int = 100_000) -> None:
+        while self.step():
+            limit -= 1
+            assert limit > 0, "no end in sight"
+        assert not len(self.scheduler.waiting)
+        self.check_end()
+
+    def check(self) -> None:
+        table = self.scheduler.table
+        owners = [table.page_table[r.slot, : table.num_pages[r.slot]].tolist() for r in self.scheduler.running]
+        if self.tree is not None:
+            check_tree(self.tree, [r.node for r in self.scheduler.running])
+            owners += [node.pages.tolist() for node in self.tree.walk()]
+        self.pool.check(owners)
+        assert [r.slot for r in table.requests] == table.slots.tolist()
+        assert len(set(table.slots.tolist())) == len(table.slots)
+        idle = np.ones(len(table.num_pages), bool)
+        idle[table.slots] = False
+        assert not table.page_table[idle].any()
+        for request in self.scheduler.running:
+            assert request.state is RequestState.RUNNING
+            assert table.length[request.slot] == len(request.prompt) + len(request.output)
+
+    def check_end(self) -> None:
+        """After all requests: free plus cached pages is every page, and every output is what it is alone."""
+        cached = self.tree.pages if self.tree is not None else 0
+        assert self.pool.free + cached == self.num_pages
+        assert self.tree is None or self.tree.evictable == cached
+        for request in self.requests:
+            assert request.state is RequestState.FINISHED
+            assert request.output == expected(request.prompt, len(request.output)), request
+            if request.finish_reason == "length":
+                assert len(request.output) == request.max_tokens
+
+
+def random_prompt(rng: random.Random, page_size: int, longest: int) -> list[int]:
+    """A prompt that often shares a prefix, often of an exact number of pages, with others of the same generator."""
+    family = random.Random(rng.randrange(4))
+    shared = [family.randrange(1, 64) for _ in range(longest)]
+    cut = rng.choice([0, page_size, 2 * page_size, rng.randrange(longest)])
+    tail = rng.choice([0, page_size, rng.randrange(longest)])
+    prompt = (shared[:cut] + [rng.randrange(1, 64) for _ in range(tail)])[:longest]
+    return prompt or [1]
