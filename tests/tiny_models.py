@@ -91,7 +91,7 @@ CASES: dict[str, Config] = {
     "qwen3_odd_sizes": _qwen3(
         hidden_size=45, intermediate_size=77, head_dim=18, num_attention_heads=3, num_key_value_heads=1, vocab_size=131
     ),
-    "qwen3_five_layers": _qwen3(num_hidden_layers=5, hidden_size=32, intermediate_size=64, rms_norm_eps=1e-5),
+    "qwen3_five_layers": _qwen3(num_hidden_layers=5, hidden_size=32, intermediate_size=64, rms_norm_eps=0.01),
     "qwen3_long_theta": _qwen3(rope_theta=5e7, head_dim=64, max_position_embeddings=4096),
     "qwen3_yarn": _qwen3(
         rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}, head_dim=32
@@ -119,10 +119,10 @@ CASES: dict[str, Config] = {
     "llama_yarn": _llama(
         rope_scaling={
             "rope_type": "yarn",
-            "factor": 8.0,
-            "original_max_position_embeddings": 32,
-            "beta_fast": 16.0,
-            "beta_slow": 2.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 64,
+            "beta_fast": 4.0,
+            "beta_slow": 0.25,
         },
         head_dim=32,
     ),
