@@ -43,12 +43,14 @@ class ForwardOutput:
     @cached_property
     def tokens(self) -> NDArray[np.int32]:
         """[L] the most likely token of each row, the lowest id among equals."""
-        return self.token_buffer.to(CPU()).to_numpy()
+        tokens: NDArray[np.int32] = self.token_buffer.to(CPU()).to_numpy()
+        return tokens
 
     @cached_property
     def logits(self) -> NDArray[np.float32]:
         """[L, V] fetched from the device at the first use."""
-        return self.logit_buffer.to(CPU()).to_numpy()
+        logits: NDArray[np.float32] = self.logit_buffer.to(CPU()).to_numpy()
+        return logits
 
 
 class Qwen3Model:
