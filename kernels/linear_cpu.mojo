@@ -1,81 +1,192 @@
-"""Linear on a CPU, over packed weights: sixteen outputs are the lanes of one register.
+"""Linear on a CPU, over packed weights (docs/architecture.md): y = x @ w.T.
 
-    bfloat16   packed[b, p, i, j] = w[16 b + i, 2 p + j]         [ceil(N/16), ceil(K/2), 16, 2]
-    float32    packed[b, k, i]    = w[16 b + i, k]               [ceil(N/16), K, 16]
+    y[m, n] = sum_k x[m, k] * w[n, k]                            x [M, K], w [N, K], y [M, N], float32 sums
 
-Lane i of the accumulator of block b is y[m, 16 b + i]; each input is broadcast and multiplies sixteen weights.
-The sum over K runs in one order at every row count.
+    packed w:  block 0 | block 1 | ... | block N/16-1            a block: 16 outputs x K, contiguous, in the order read
+    cores:     |---- core 0 ----|---- core 1 ----|               each streams its own contiguous part of w once
 
-First version: one row at a time, blocks cut among cores.
+    for each group of 4 blocks                                   (4 x 16 outputs x K: stays in the L2 cache)
+        for each 6 rows                                          6 x 4 tile of sums in registers, `linear_tile.mojo`
+            all of K                                             meanwhile the next group is fetched into L2
+
+One row is bound by reading w; the prefetch of the whole next group keeps memory busy while the sums are written and
+the next blocks begin. Few rows read w from L2 after the first tile, so they cost what one row costs until arithmetic
+takes longer than memory. Many rows are bound by arithmetic. All row counts run the same tiles, so each output is
+summed in one order: results do not depend on the batch, to the bit.
+
+Three ways to multiply, chosen once by what the CPU has (`cpu_features.mojo`): AMX tiles (`linear_amx.mojo`), bfloat16
+dot products (AVX512-BF16), float32 multiply-adds. A machine uses one for every row count, again for equal bits.
 """
 
-from .common import LANES, Ptr, store_rounded, task_count, task_range
+from .common import LANES, Ptr, task_count, task_range
+from .cpu_features import cpu_features
+from .linear_amx import linear_amx
+from .linear_tile import (
+    DOT_BFLOAT16,
+    FMA_BFLOAT16,
+    FMA_FLOAT32,
+    TILE_ROWS,
+    padded_rows,
+    store_tile,
+    tile,
+    tile_blocks,
+)
 from max.algorithm import sync_parallelize
+from std.collections import Array
 from std.math import ceildiv
+from std.memory.alloc import unsafe_alloc
+from std.sys.info import CompilationTarget
+
+comptime BEST = 0
+"""Let the CPU decide."""
+comptime FMA = 1
+"""Float32 multiply-adds: any CPU."""
+comptime DOT = 2
+"""Bfloat16 dot products: needs AVX512-BF16."""
+comptime AMX = 3
+"""Matrix tiles: needs AMX-BF16."""
 
 
-@always_inline
-def dot_block[
-    dtype: DType
-](x: Ptr[dtype], block: Ptr[dtype], k: Int) -> SIMD[DType.float32, LANES]:
-    """Returns sixteen outputs of one row: x [k] times one packed block."""
-    var acc = SIMD[DType.float32, LANES](0)
+def best_path[dtype: DType]() -> Int:
+    """Returns the fastest path of this CPU for a dtype."""
     comptime if dtype == DType.bfloat16:
-        for p in range(ceildiv(k, 2)):
-            var pair = (
-                block.unsafe_load[width=2 * LANES](p * 2 * LANES)
-                .cast[DType.float32]()
-                .deinterleave()
-            )
-            acc = pair[0].fma(x[unsafe_offset=2 * p].cast[DType.float32](), acc)
-            if 2 * p + 1 < k:
-                acc = pair[1].fma(
-                    x[unsafe_offset=2 * p + 1].cast[DType.float32](), acc
-                )
-    else:
-        for i in range(k):
-            var w = block.unsafe_load[width=LANES](i * LANES).cast[
-                DType.float32
-            ]()
-            acc = w.fma(x[unsafe_offset=i].cast[DType.float32](), acc)
-    return acc
+        var features = cpu_features()
+        if features.amx_bf16:
+            return AMX
+        if CompilationTarget.has_avx512f() and features.avx512_bf16:
+            return DOT
+    return FMA
 
 
 def linear_cpu[
     dtype: DType, out_dtype: DType
-](y: Ptr[out_dtype], x: Ptr[dtype], w: Ptr[dtype], m: Int, n: Int, k: Int):
+](
+    y: Ptr[out_dtype],
+    x: Ptr[dtype],
+    w: Ptr[dtype],
+    m: Int,
+    n: Int,
+    k: Int,
+    path: Int = BEST,
+):
     """Writes y [m, n] = x [m, k] @ w.T; w is the packed matrix of n rows and k columns.
+
+    `path` other than BEST is for tests; the caller answers for the CPU having it.
+    """
+    comptime if dtype == DType.bfloat16:
+        var chosen = best_path[dtype]() if path == BEST else path
+        var units = ceildiv(k, 2)
+        if chosen == AMX:
+            linear_amx(y, x, w, m, n, k)
+        elif chosen == DOT and k % 2 == 0:
+            var pairs = x.unsafe_bitcast[Int32]()
+            linear_units[DOT_BFLOAT16](y, pairs, w, m, n, units, units)
+        elif chosen == DOT:
+            linear_padded[DOT_BFLOAT16, DType.bfloat16](y, x, w, m, n, k)
+        else:
+            linear_padded[FMA_BFLOAT16, DType.float32](y, x, w, m, n, k)
+    else:
+        linear_units[FMA_FLOAT32](y, x.unsafe_bitcast[Int32](), w, m, n, k, k)
+
+
+def linear_padded[
+    dtype: DType, out_dtype: DType, //, kind: Int, to: DType
+](y: Ptr[out_dtype], x: Ptr[dtype], w: Ptr[dtype], m: Int, n: Int, k: Int):
+    """As `linear_units`, with a copy of x in dtype `to` whose rows are a whole number of pairs.
+    """
+    var units = ceildiv(k, 2)
+    var copy = unsafe_alloc[Scalar[to]](m * units * 2)
+    var rows = copy.as_unsafe_any_origin()
+    padded_rows(x, m, k, rows, m, units * 2)
+    comptime stride = 2 if to == DType.float32 else 1
+    linear_units[kind](
+        y, rows.unsafe_bitcast[Int32](), w, m, n, units, units * stride
+    )
+    copy.unsafe_free()
+
+
+def linear_units[
+    dtype: DType, out_dtype: DType, //, kind: Int
+](
+    y: Ptr[out_dtype],
+    x: Ptr[DType.int32],
+    w: Ptr[dtype],
+    m: Int,
+    n: Int,
+    units: Int,
+    x_stride: Int,
+):
+    """Cuts the blocks among cores; each takes groups of `tile_blocks` and what is left one by one.
     """
     var blocks = ceildiv(n, LANES)
-    var block_size = (
-        ceildiv(k, 2) * 2 * LANES if dtype == DType.bfloat16 else k * LANES
-    )
-    var tasks = min(blocks, task_count(m * n * k // 4))
+    var tasks = min(blocks, task_count(m * n * units // 2))
+    var packed = w.unsafe_bitcast[Int32]()
 
     def run(
         task: Int,
     ) {
         var y,
         var x,
-        var w,
+        var packed,
         var m,
         var n,
-        var k,
+        var units,
+        var x_stride,
         var blocks,
-        var block_size,
         var tasks,
     }:
-        var first, last = task_range(task, tasks, blocks)
-        for b in range(first, last):
-            for row in range(m):
-                var acc = dot_block(
-                    x.unsafe_offset(row * k), w.unsafe_offset(b * block_size), k
-                )
-                var at = row * n + b * LANES
-                if (b + 1) * LANES <= n:
-                    store_rounded(y, at, acc)
-                else:
-                    for i in range(n - b * LANES):
-                        y[unsafe_offset=at + i] = acc[i].cast[out_dtype]()
+        comptime WIDE = tile_blocks[kind]()
+        var block, last = task_range(task, tasks, blocks)
+        while block + WIDE <= last:
+            group[kind, WIDE](y, x, packed, m, n, units, x_stride, block)
+            block += WIDE
+        while block < last:
+            group[kind, 1](y, x, packed, m, n, units, x_stride, block)
+            block += 1
 
     sync_parallelize(run, tasks)
+
+
+@always_inline
+def group[
+    out_dtype: DType, //, kind: Int, BLOCKS: Int
+](
+    y: Ptr[out_dtype],
+    x: Ptr[DType.int32],
+    packed: Ptr[DType.int32],
+    m: Int,
+    n: Int,
+    units: Int,
+    x_stride: Int,
+    block: Int,
+):
+    """All rows of x times BLOCKS blocks, in tiles of as even a height as possible.
+    """
+    var sums = Array[Float32, TILE_ROWS * BLOCKS * LANES](fill=0)
+    var at = Ptr[DType.float32](to=sums[0])
+    var w = packed.unsafe_offset(block * units * LANES)
+    var next = w.unsafe_offset(BLOCKS * units * LANES)
+    var tiles = ceildiv(m, TILE_ROWS)
+    for t in range(tiles):
+        var first, last = task_range(t, tiles, m)
+        var rows = x.unsafe_offset(first * x_stride)
+        comptime for height in range(1, TILE_ROWS + 1):
+            if last - first == height:
+                if tiles == 1:
+                    tile[kind, height, BLOCKS, BLOCKS](
+                        at, rows, x_stride, w, units, next
+                    )
+                comptime if height >= TILE_ROWS // 2:  # heights of two tiles or more, evenly cut
+                    if t < 2 and tiles > 1:
+                        comptime half = ceildiv(BLOCKS, 2)
+                        var part = next.unsafe_offset(t * half * units * LANES)
+                        tile[kind, height, BLOCKS, half](
+                            at, rows, x_stride, w, units, part
+                        )
+                    elif t >= 2:
+                        tile[kind, height, BLOCKS, 0](
+                            at, rows, x_stride, w, units, next
+                        )
+        store_tile[BLOCKS](
+            y.unsafe_offset(first * n), at, last - first, n, block * LANES
+        )
