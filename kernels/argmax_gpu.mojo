@@ -1,52 +1,86 @@
-"""Argmax on a GPU, first version: one block a row, a tree in shared memory."""
+"""The index of the largest logit of each row, the lowest among equals, on the GPU.
 
-from .common import Ptr
-from layout import TileTensor, row_major, stack_allocation
-from max.gpu import barrier, block_idx, thread_idx
+    index[l] = min { v : logits[l, v] = max_u logits[l, u] }
+
+One block has one row. A thread walks vectors of 16 bytes in rising order and keeps its first largest value; lanes of
+a warp, then the warps, compare (value, index) pairs, where of equal values the lower index wins.
+"""
+
+from std.math import ceildiv
+from std.memory import stack_allocation
+
+from max.gpu import WARP_SIZE, barrier, block_idx, lane_id, thread_idx
 from max.gpu.host import DeviceContext
 from max.gpu.memory import AddressSpace
+from max.gpu.primitives import warp
 
-comptime BLOCK = 256
+from .common import Ptr
+from .gpu_common import load_vector, warp_index
+
+comptime THREADS = 1024
+comptime LOWEST = Float32.MIN
 
 
-def argmax_kernel(
-    tokens: Ptr[DType.int32], logits: Ptr[DType.float32], width: Int32
-):
-    """Block t writes the lowest index of the greatest value of row t."""
+@always_inline
+def better(
+    value: Float32, index: Int32, than_value: Float32, than_index: Int32
+) -> Bool:
+    return value > than_value or (value == than_value and index < than_index)
+
+
+@always_inline
+def warp_best(mut value: Float32, mut index: Int32):
+    """Leaves in every lane the best pair of the warp."""
+    var step = WARP_SIZE // 2
+    while step > 0:
+        var other = warp.shuffle_xor(value, UInt32(step))
+        var other_index = warp.shuffle_xor(index, UInt32(step))
+        if better(other, other_index, value, index):
+            value = other
+            index = other_index
+        step //= 2
+
+
+@__name(t"mili_argmax_{width}")
+def argmax_kernel[
+    width: Int
+](tokens: Ptr[DType.int32], logits: Ptr[DType.float32], cols_: Int32):
+    """One block a row; `width` divides `cols`."""
+    comptime warps = THREADS // WARP_SIZE
+    var cols = Int(cols_)
+    var row = Int(block_idx.x) * cols
+    var value = LOWEST
+    var index = Int32.MAX
+    var e = Int(thread_idx.x) * width
+    while e < cols:
+        var v = load_vector[DType.float32, width](logits, row + e)
+        comptime for i in range(width):
+            if v[i] > value:
+                value = v[i]
+                index = Int32(e + i)
+        e += THREADS * width
+    warp_best(value, index)
     var values = stack_allocation[
-        DType.float32, address_space=AddressSpace.SHARED
-    ](row_major[BLOCK]())
-    var places = stack_allocation[
-        DType.int32, address_space=AddressSpace.SHARED
-    ](row_major[BLOCK]())
-    comptime assert values.flat_rank == 1 and places.flat_rank == 1
-    var row = logits.unsafe_offset(Int(block_idx.x) * Int(width))
-    var thread = Int(thread_idx.x)
-    var best = Float32.MIN
-    var place = Int32.MAX
-    for i in range(thread, Int(width), BLOCK):
-        if row[unsafe_offset=i] > best:
-            best = row[unsafe_offset=i]
-            place = Int32(i)
-    values[thread] = best
-    places[thread] = place
-    var half = BLOCK // 2
-    while half > 0:
-        barrier()
-        if thread < half:
-            var other = values[thread + half]
-            var better = other > values[thread] or (
-                other == values[thread]
-                and places[thread + half] < places[thread]
+        warps, Float32, address_space=AddressSpace.SHARED
+    ]()
+    var indices = stack_allocation[
+        warps, Int32, address_space=AddressSpace.SHARED
+    ]()
+    if lane_id() == 0:
+        values[unsafe_offset=warp_index()] = value
+        indices[unsafe_offset=warp_index()] = index
+    barrier()
+    if warp_index() == 0:
+        value = LOWEST
+        index = Int32.MAX
+        if Int(lane_id()) < warps:
+            value = values[unsafe_offset=Int(lane_id())]
+            index = indices[unsafe_offset=Int(lane_id())]
+        warp_best(value, index)
+        if lane_id() == 0:
+            tokens[unsafe_offset=Int(block_idx.x)] = (
+                index if index != Int32.MAX else 0
             )
-            if better:
-                values[thread] = other
-                places[thread] = places[thread + half]
-        half //= 2
-    if thread == 0:
-        tokens[unsafe_offset=Int(block_idx.x)] = (
-            places[0] if places[0] != Int32.MAX else 0
-        )
 
 
 def argmax_gpu(
@@ -59,6 +93,11 @@ def argmax_gpu(
     """Writes tokens [rows] from logits [rows, width]."""
     if rows == 0:
         return
-    ctx.enqueue_function[argmax_kernel](
-        tokens, logits, Int32(width), grid_dim=rows, block_dim=BLOCK
-    )
+    if width % 4 == 0:
+        ctx.enqueue_function[argmax_kernel[4]](
+            tokens, logits, Int32(width), grid_dim=rows, block_dim=THREADS
+        )
+    else:
+        ctx.enqueue_function[argmax_kernel[1]](
+            tokens, logits, Int32(width), grid_dim=rows, block_dim=THREADS
+        )

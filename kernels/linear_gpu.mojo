@@ -1,27 +1,18 @@
-"""Linear on a GPU over row-major weights, first version: one thread an output."""
+"""Linear on a GPU: y = x @ w.T over row-major weights [N, K]; which kernel runs is decided here.
+
+    bfloat16, float16 on NVIDIA, K a multiple of 8
+        M <= 64     linear_skinny_gpu.mojo    bound by reading w: loads to registers, tensor cores
+        more        linear_tiled_gpu.mojo     bound by arithmetic: tiles in shared memory, tensor cores
+    everything else linear_simple_gpu.mojo    float32 products
+"""
 
 from .common import Ptr
-from max.gpu import block_idx, thread_idx
+from .linear_simple_gpu import linear_simple_gpu
+from .linear_skinny_gpu import linear_skinny_gpu
+from .linear_tiled_gpu import linear_tiled_gpu
 from max.gpu.host import DeviceContext
-from std.math import ceildiv
 
-comptime BLOCK = 128
-
-
-def linear_kernel[
-    dtype: DType, out_dtype: DType
-](y: Ptr[out_dtype], x: Ptr[dtype], w: Ptr[dtype], n: Int32, k: Int32):
-    """Block (c, m) writes outputs c * BLOCK ... of row m of y [M, n] = x [M, k] @ w.T, w [n, k].
-    """
-    var column = Int(block_idx.x) * BLOCK + Int(thread_idx.x)
-    var row = Int(block_idx.y)
-    if column >= Int(n):
-        return
-    var acc = Float32(0)
-    for i in range(Int(k)):
-        var a = x[unsafe_offset=row * Int(k) + i].cast[DType.float32]()
-        acc += a * w[unsafe_offset=column * Int(k) + i].cast[DType.float32]()
-    y[unsafe_offset=row * Int(n) + column] = acc.cast[out_dtype]()
+comptime SKINNY_ROWS = 64
 
 
 def linear_gpu[
@@ -38,12 +29,11 @@ def linear_gpu[
     """Writes y [m, n] = x [m, k] @ w.T for row-major w [n, k]."""
     if m == 0:
         return
-    ctx.enqueue_function[linear_kernel[dtype, out_dtype]](
-        y,
-        x,
-        w,
-        Int32(n),
-        Int32(k),
-        grid_dim=(ceildiv(n, BLOCK), m),
-        block_dim=BLOCK,
-    )
+    comptime if DeviceContext.default_device_info.api == "cuda" and dtype.is_half_float():
+        if k % 8 == 0 and m <= SKINNY_ROWS:
+            linear_skinny_gpu(y, x, w, m, n, k, ctx)
+            return
+        elif k % 8 == 0:
+            linear_tiled_gpu(y, x, w, m, n, k, ctx)
+            return
+    linear_simple_gpu(y, x, w, m, n, k, ctx)

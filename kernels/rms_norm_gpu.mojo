@@ -1,47 +1,74 @@
-"""RMSNorm on a GPU, first version: one block a row, a tree sum in shared memory."""
+"""RMSNorm on the GPU, plain and fused with the residual addition (arXiv:1910.07467).
+
+    y[t, e] = x[t, e] * rsqrt(mean_e(x[t, e]^2) + eps) * weight[e]          one rounding, at the end
+    fused:    x := x + residual (rounded and written back), then the same
+
+One block has one row. A thread keeps its vectors of 16 bytes in registers, so that memory is read once:
+
+    row t   | 16 B | 16 B | 16 B | ... |        thread i holds vectors i, i + THREADS, ...
+              lane0  lane1  lane2
+    squares -> warp shuffle -> shared memory -> one sum for the block -> scale -> 16-byte stores
+
+The ladder (`kernels/steps/rms_norm_gpu.mojo`): one thread a row; one block a row with 2-byte loads; 16-byte loads;
+registers instead of a second read.
+"""
+
+from std.math import ceildiv, rsqrt
+from std.memory import stack_allocation
+
+from max.gpu import MAX_THREADS_PER_BLOCK_METADATA, block_idx, thread_idx
+from max.gpu.host import DeviceContext
+from std.utils import StaticTuple
 
 from .common import Ptr
-from max.gpu import block_idx, thread_idx
-from max.gpu.host import DeviceContext
-from max.gpu.primitives import block
-from std.math import sqrt
-
-comptime BLOCK = 256
+from .gpu_common import block_sum, load_vector, store_vector, vector_width
 
 
+@__llvm_metadata(
+    MAX_THREADS_PER_BLOCK_METADATA=StaticTuple[Int32, 1](Int32(threads))
+)
+@__name(t"mili_rms_norm_{dtype}_{width}_{threads}_{vectors}_{fused}")
 def rms_norm_kernel[
-    dtype: DType, add: Bool
+    dtype: DType, width: Int, threads: Int, vectors: Int, fused: Bool
 ](
     y: Ptr[dtype],
     total: Ptr[dtype],
     x: Ptr[dtype],
     residual: Ptr[dtype],
     weight: Ptr[dtype],
-    width: Int32,
+    cols_: Int32,
     eps: Float32,
 ):
-    """Block t normalises row t; with `add` it first writes total = residual + x and normalises that.
+    """One block a row; `threads * vectors * width` is at least `cols`, and `width` divides `cols`.
     """
-    var start = Int(block_idx.x) * Int(width)
-    var squares = Float32(0)
-    for i in range(start + Int(thread_idx.x), start + Int(width), BLOCK):
-        var v = x[unsafe_offset=i].cast[DType.float32]()
-        comptime if add:
-            total[unsafe_offset=i] = (
-                v + residual[unsafe_offset=i].cast[DType.float32]()
-            ).cast[dtype]()
-            v = total[unsafe_offset=i].cast[DType.float32]()
-        squares += v * v
-    var scale = 1 / sqrt(
-        block.sum[block_size=BLOCK](squares) / Float32(width) + eps
-    )
-    for e in range(Int(thread_idx.x), Int(width), BLOCK):
-        var v = x[unsafe_offset=start + e].cast[DType.float32]()
-        comptime if add:
-            v = total[unsafe_offset=start + e].cast[DType.float32]()
-        y[unsafe_offset=start + e] = (
-            v * scale * weight[unsafe_offset=e].cast[DType.float32]()
-        ).cast[dtype]()
+    var cols = Int(cols_)
+    var row = Int(block_idx.x) * cols
+    var values = stack_allocation[vectors, SIMD[DType.float32, width]]()
+    var squares = SIMD[DType.float32, width](0)
+    comptime for i in range(vectors):
+        var e = (Int(thread_idx.x) + i * threads) * width
+        values[unsafe_offset=i] = SIMD[DType.float32, width](0)
+        if e < cols:
+            var v = load_vector[dtype, width](x, row + e)
+            comptime if fused:
+                var r = load_vector[dtype, width](residual, row + e)
+                v = (v.cast[DType.float32]() + r.cast[DType.float32]()).cast[
+                    dtype
+                ]()
+                store_vector[dtype, width](total, row + e, v)
+            values[unsafe_offset=i] = v.cast[DType.float32]()
+            squares = values[unsafe_offset=i].fma(
+                values[unsafe_offset=i], squares
+            )
+    var mean = block_sum[threads](squares.reduce_add()) / Float32(cols)
+    var scale = rsqrt(mean + eps)
+    comptime for i in range(vectors):
+        var e = (Int(thread_idx.x) + i * threads) * width
+        if e < cols:
+            var w = load_vector[dtype, width](weight, e).cast[DType.float32]()
+            store_vector[dtype, width](
+                y, row + e, (values[unsafe_offset=i] * scale * w).cast[dtype]()
+            )
 
 
 def rms_norm_gpu[
@@ -56,11 +83,7 @@ def rms_norm_gpu[
     ctx: DeviceContext,
 ) raises:
     """Writes y = RMSNorm(x) for x, y [rows, width] and weight [width]."""
-    if rows == 0:
-        return
-    ctx.enqueue_function[rms_norm_kernel[dtype, False]](
-        y, y, x, x, weight, Int32(width), eps, grid_dim=rows, block_dim=BLOCK
-    )
+    launch[dtype, False](y, y, x, x, weight, rows, width, eps, ctx)
 
 
 def add_rms_norm_gpu[
@@ -78,16 +101,55 @@ def add_rms_norm_gpu[
 ) raises:
     """Writes total = residual + x and y = RMSNorm(total); all [rows, width] but weight [width].
     """
+    launch[dtype, True](y, total, x, residual, weight, rows, width, eps, ctx)
+
+
+def launch[
+    dtype: DType, fused: Bool
+](
+    y: Ptr[dtype],
+    total: Ptr[dtype],
+    x: Ptr[dtype],
+    residual: Ptr[dtype],
+    weight: Ptr[dtype],
+    rows: Int,
+    cols: Int,
+    eps: Float32,
+    ctx: DeviceContext,
+) raises:
+    """Chooses vectors, threads and registers by the length of a row; raises above 32,768 elements.
+    """
+    comptime width = vector_width[dtype]()
     if rows == 0:
         return
-    ctx.enqueue_function[rms_norm_kernel[dtype, True]](
-        y,
-        total,
-        x,
-        residual,
-        weight,
-        Int32(width),
-        eps,
-        grid_dim=rows,
-        block_dim=BLOCK,
-    )
+
+    def go[w: Int, threads: Int, vectors: Int]() raises {imm}:
+        comptime kernel = rms_norm_kernel[dtype, w, threads, vectors, fused]
+        ctx.enqueue_function[kernel](
+            y,
+            total,
+            x,
+            residual,
+            weight,
+            Int32(cols),
+            eps,
+            grid_dim=rows,
+            block_dim=threads,
+        )
+
+    if cols % width == 0 and cols <= 128 * width:
+        go[width, 128, 1]()
+    elif cols % width == 0 and cols <= 512 * width:
+        go[width, 256, 2]()
+    elif cols % width == 0 and cols <= 4096 * width:
+        go[width, 1024, 4]()
+    elif cols <= 4096:
+        go[1, 512, 8]()
+    elif cols <= 32768:
+        go[1, 1024, 32]()
+    else:
+        raise Error(
+            "rms_norm: rows of ",
+            cols,
+            " elements are above the 32768 that one block holds",
+        )

@@ -1,13 +1,53 @@
-"""Query/key norm, RoPE and cache write on a GPU, first version: one block a head of a token, one thread a pair."""
+"""Query/key norm, rotary embedding (arXiv:2104.09864) and the write into the KV cache, one kernel.
 
-from .common import Ptr
+A head of the joined projection is normalised (Qwen3 only), rotated by its position, and stored: queries to `q`, keys
+and values to the page that `slots` names.
+
+    n = x * rsqrt(mean(x^2) + eps) * weight            over the D elements of the head, in float32
+    y[i]         = n[i] cos_i - n[i + D/2] sin_i
+    y[i + D/2]   = n[i + D/2] cos_i + n[i] sin_i       i < D/2, angle i of position p in cos_sin[p]
+
+A few lanes share a head, so that each lane loads 16 bytes of the first half and 16 bytes of the second half: the two
+numbers of a rotated pair meet in one lane. D = 128 in bfloat16:
+
+    lane      0        1      ...     7         8 lanes a head, four heads a warp
+    lo     x[0:8]   x[8:16]        x[56:64]
+    hi     x[64:72] x[72:80]       x[120:128]   the sum of squares: three shuffles
+
+Fused, a token's q, k and v are read once and written once: (H + 2 KH) D elements each way.
+"""
+
+from std.math import ceildiv, rsqrt
+from std.memory import stack_allocation
+
 from max.gpu import block_idx, thread_idx
 from max.gpu.host import DeviceContext
-from std.math import sqrt
+
+from .common import Ptr
+from .gpu_common import (
+    group_sum,
+    load_vector,
+    log2_exact,
+    pow2_at_least,
+    store_vector,
+    vector_width,
+)
+
+comptime THREADS = 256
 
 
+@always_inline
+def rope_width[dtype: DType, head_dim: Int]() -> Int:
+    """The widest vector of at most 16 bytes that divides half a head."""
+    var width = vector_width[dtype]()
+    while (head_dim // 2) % width != 0:
+        width //= 2
+    return width
+
+
+@__name(t"mili_qk_norm_rope_write_{dtype}_{head_dim}_{norm}")
 def qk_norm_rope_write_kernel[
-    D: Int, norm: Bool, dtype: DType
+    head_dim: Int, norm: Bool, dtype: DType
 ](
     q: Ptr[dtype],
     qkv: Ptr[dtype],
@@ -18,55 +58,101 @@ def qk_norm_rope_write_kernel[
     positions: Ptr[DType.int32],
     slots: Ptr[DType.int32],
     kv: Ptr[dtype],
-    heads: Int32,
-    kv_heads: Int32,
-    page_size: Int32,
+    tokens: UInt32,
+    heads: UInt32,
+    kv_heads: UInt32,
+    page_shift: UInt32,
 ):
-    """Block (t, h) handles head h of [q | k | v] of token t; thread i the pair (i, i + D/2).
+    """A group of lanes has one head of one token; heads of a token count queries, then keys, then values.
     """
-    comptime half = D // 2
-    var t = Int(block_idx.x)
-    var h = Int(block_idx.y)
-    var i = Int(thread_idx.x)
-    var H = Int(heads)
-    var KH = Int(kv_heads)
-    var PS = Int(page_size)
-    var x = qkv.unsafe_offset((t * (H + 2 * KH) + h) * D)
-    var y = q.unsafe_offset((t * H + h) * D)
-    if h >= H:
-        var slot = Int(slots[unsafe_offset=t])
+    comptime F32 = DType.float32
+    comptime half = head_dim // 2
+    comptime width = rope_width[dtype, head_dim]()
+    comptime lanes = min(pow2_at_least(half // width), 32)
+    comptime steps = ceildiv(half // width, lanes)
+
+    var n = UInt32(block_idx.x) * UInt32(THREADS) + UInt32(thread_idx.x)
+    var item = n // UInt32(lanes)
+    var lane = Int(n % UInt32(lanes))
+    var all_heads = heads + 2 * kv_heads
+    var live = item < tokens * all_heads
+    if not live:  # idle groups still take part in the shuffles
+        item = 0
+    var token = item // all_heads
+    var head = item - token * all_heads
+    var is_query = head < heads
+    var is_value = head >= heads + kv_heads
+    var source = Int(item) * head_dim
+    var weight = q_weight if is_query else k_weight
+
+    var lo = stack_allocation[steps, SIMD[F32, width]]()
+    var hi = stack_allocation[steps, SIMD[F32, width]]()
+    var squares = SIMD[F32, width](0)
+    comptime for s in range(steps):
+        var e = (lane + s * lanes) * width
+        lo[unsafe_offset=s] = SIMD[F32, width](0)
+        hi[unsafe_offset=s] = SIMD[F32, width](0)
+        if e < half:
+            lo[unsafe_offset=s] = load_vector[dtype, width](
+                qkv, source + e
+            ).cast[F32]()
+            hi[unsafe_offset=s] = load_vector[dtype, width](
+                qkv, source + half + e
+            ).cast[F32]()
+        squares += (
+            lo[unsafe_offset=s] * lo[unsafe_offset=s]
+            + hi[unsafe_offset=s] * hi[unsafe_offset=s]
+        )
+    var scale = Float32(1)
+    comptime if norm:
+        var mean = group_sum[lanes](squares.reduce_add()) / Float32(head_dim)
+        scale = rsqrt(mean + eps)
+    if not live:
+        return
+
+    var target = q
+    var at = Int(token * heads + head) * head_dim
+    if not is_query:
+        var slot = slots[unsafe_offset=Int(token)]
         if slot < 0:
             return
-        # Head h - H counts the keys' heads, then the values': the same order as in the page.
-        y = kv.unsafe_offset(
-            ((slot // PS * 2 * KH + h - H) * PS + slot % PS) * D
-        )
-    if i >= half:
-        return
-    if h >= H + KH:
-        y[unsafe_offset=i] = x[unsafe_offset=i]
-        y[unsafe_offset=i + half] = x[unsafe_offset=i + half]
-        return
-    var a = x[unsafe_offset=i].cast[DType.float32]()
-    var b = x[unsafe_offset=i + half].cast[DType.float32]()
-    comptime if norm:
-        var squares = Float32(0)
-        for e in range(D):
-            var v = x[unsafe_offset=e].cast[DType.float32]()
-            squares += v * v
-        var scale = 1 / sqrt(squares / Float32(D) + eps)
-        var weight = q_weight if h < H else k_weight
-        a = a * scale * weight[unsafe_offset=i].cast[DType.float32]()
-        b = b * scale * weight[unsafe_offset=i + half].cast[DType.float32]()
-    var angles = cos_sin.unsafe_offset(Int(positions[unsafe_offset=t]) * D)
-    var c = angles[unsafe_offset=i]
-    var s = angles[unsafe_offset=i + half]
-    y[unsafe_offset=i] = (a * c - b * s).cast[dtype]()
-    y[unsafe_offset=i + half] = (b * c + a * s).cast[dtype]()
+        var page_size = Int(1) << Int(page_shift)
+        var page = Int(slot) >> Int(page_shift)
+        var kv_head = Int((head - heads) % kv_heads)
+        var which = 1 if is_value else 0
+        target = kv
+        at = (
+            ((page * 2 + which) * Int(kv_heads) + kv_head) * page_size
+            + (Int(slot) & (page_size - 1))
+        ) * head_dim
+    var angles = Int(positions[unsafe_offset=Int(token)]) * head_dim
+    comptime for s in range(steps):
+        var e = (lane + s * lanes) * width
+        if e < half:
+            var a = lo[unsafe_offset=s]
+            var b = hi[unsafe_offset=s]
+            if not is_value:
+                comptime if norm:
+                    a *= (
+                        scale * load_vector[dtype, width](weight, e).cast[F32]()
+                    )
+                    b *= (
+                        scale
+                        * load_vector[dtype, width](weight, half + e).cast[
+                            F32
+                        ]()
+                    )
+                var c = load_vector[F32, width](cos_sin, angles + e)
+                var d = load_vector[F32, width](cos_sin, angles + half + e)
+                var rotated = a * c - b * d
+                b = b * c + a * d
+                a = rotated
+            store_vector[dtype, width](target, at + e, a.cast[dtype]())
+            store_vector[dtype, width](target, at + half + e, b.cast[dtype]())
 
 
 def qk_norm_rope_write_gpu[
-    D: Int, norm: Bool, dtype: DType
+    head_dim: Int, norm: Bool, dtype: DType
 ](
     q: Ptr[dtype],
     qkv: Ptr[dtype],
@@ -83,11 +169,14 @@ def qk_norm_rope_write_gpu[
     page_size: Int,
     ctx: DeviceContext,
 ) raises:
-    """Writes q [rows, heads, D] and the keys and values of `rows` tokens into their pages.
+    """Writes q [rows, heads, D] and the keys and values of `rows` tokens into their pages; slot -1 writes neither.
     """
     if rows == 0:
         return
-    ctx.enqueue_function[qk_norm_rope_write_kernel[D, norm, dtype]](
+    comptime width = rope_width[dtype, head_dim]()
+    comptime lanes = min(pow2_at_least(head_dim // 2 // width), 32)
+    var threads = rows * (heads + 2 * kv_heads) * lanes
+    ctx.enqueue_function[qk_norm_rope_write_kernel[head_dim, norm, dtype]](
         q,
         qkv,
         q_weight,
@@ -97,9 +186,10 @@ def qk_norm_rope_write_gpu[
         positions,
         slots,
         kv,
-        Int32(heads),
-        Int32(kv_heads),
-        Int32(page_size),
-        grid_dim=(rows, heads + 2 * kv_heads),
-        block_dim=D // 2,
+        UInt32(rows),
+        UInt32(heads),
+        UInt32(kv_heads),
+        UInt32(log2_exact(page_size)),
+        grid_dim=ceildiv(threads, THREADS),
+        block_dim=THREADS,
     )

@@ -1,0 +1,403 @@
+"""Attention of one new token a request on NVIDIA tensor cores: bound by reading keys and values once.
+
+Up to eight query heads that share a key/value head are the eight rows of one tile, so a key is read once for all of
+them. A warp takes 16 keys at a time straight from memory to registers, 16 bytes a lane:
+
+    S [8 heads, 16 keys] = Q K^T      k index = head dimension, renumbered as in linear_skinny_gpu.mojo:
+                                      lane 4 g + t loads k[key g][32 c + 8 t ... + 7]
+    softmax over keys                 two shuffles: the four lanes of a quad have the keys of head g
+    O^T [D, 8 heads] += V^T P^T       the accumulator of S is the B operand P^T as it stands; V^T is packed from
+                                      v[key][64 c + 8 g ... + 7] of keys 2t, 2t+1, 2t+8, 2t+9
+
+No shared memory and no barrier in the loop. The context of a request is cut into SPLITS ranges, so that one request
+also fills the GPU; a second kernel joins their results (flash decoding):
+
+    o = sum_s a_s 2^(m_s - m) / sum_s l_s 2^(m_s - m)
+
+How far each range reaches is computed on the device from the context length, so a captured graph stays valid when
+contexts grow.
+"""
+
+from .attention import AttentionShape
+from .common import Ptr
+from .gpu_common import (
+    group_max,
+    group_sum,
+    load_vector,
+    log2_exact,
+    warp_index,
+)
+from .mma_gpu import mma_16x8x16
+from max.gpu import (
+    MAX_THREADS_PER_BLOCK_METADATA,
+    WARP_SIZE,
+    barrier,
+    block_idx,
+    lane_id,
+    thread_idx,
+)
+from max.gpu.host import DeviceContext
+from max.gpu.memory import AddressSpace
+from max.gpu.primitives import warp
+from std.math import ceildiv, exp2
+from std.math.constants import log2e
+from std.memory import stack_allocation
+from std.utils import StaticTuple
+
+comptime WARPS = 4
+comptime GROUP = 8
+"""Query heads of a tile."""
+comptime UNIT = WARPS * 16
+"""Keys of one round of a block."""
+
+
+@always_inline
+def split_units(units: Int, splits: Int) -> Int:
+    """Rounds that each split takes."""
+    return ceildiv(units, splits)
+
+
+@__llvm_metadata(
+    MAX_THREADS_PER_BLOCK_METADATA=StaticTuple[Int32, 1](
+        Int32(WARPS * WARP_SIZE)
+    )
+)
+@__name(t"mili_attention_decode_{dtype}_{D}_{split}")
+def attention_decode_kernel[
+    D: Int, dtype: DType, split: Bool
+](
+    o: Ptr[dtype],
+    partial_sums: Ptr[DType.float32],
+    partial_stats: Ptr[DType.float32],
+    q: Ptr[dtype],
+    kv: Ptr[dtype],
+    row_offsets: Ptr[DType.int32],
+    context_lengths: Ptr[DType.int32],
+    page_table: Ptr[DType.int32],
+    scale: Float32,
+    heads_: Int32,
+    kv_heads_: Int32,
+    page_shift_: Int32,
+    table_width: Int32,
+    window: Int32,
+    splits_: Int32,
+):
+    """Block (s, c, b): range s of the context of request b for the c-th tile of query heads; 8 divides D.
+    """
+    comptime F32 = DType.float32
+    comptime chunks = ceildiv(
+        D, 64
+    )  # of values: 8 groups of lanes by 8 elements
+    comptime slices = ceildiv(D, 32)  # of keys: 4 lanes by 8 elements
+    var heads = Int(heads_)
+    var kv_heads = Int(kv_heads_)
+    var shift = Int(page_shift_)
+    var splits = Int(splits_)
+    var group = heads // kv_heads
+    var tiles = ceildiv(group, GROUP)
+    var s = Int(block_idx.x)
+    var kv_head = Int(block_idx.y) // tiles
+    var head0 = kv_head * group + Int(block_idx.y) % tiles * GROUP
+    var head_count = min(GROUP, (kv_head + 1) * group - head0)
+    var b = Int(block_idx.z)
+    var lane = Int(lane_id())
+    var g = lane >> 2
+    var t = lane & 3
+    var table = page_table.unsafe_offset(b * Int(table_width))
+    var value_step = (kv_heads << shift) * D
+    var first_token = Int(row_offsets[unsafe_offset=b])
+    var end_token = Int(row_offsets[unsafe_offset=b + 1])
+
+    @always_inline
+    def key_row(j: Int) {imm} -> Int:
+        var page = Int(table[unsafe_offset=j >> shift])
+        return (
+            ((page * 2 * kv_heads + kv_head) << shift)
+            + (j & ((1 << shift) - 1))
+        ) * D
+
+    for token in range(first_token, end_token):
+        var last = Int(context_lengths[unsafe_offset=b]) - end_token + token
+        var first = max(0, last - Int(window) + 1) if window > 0 else 0
+        var per_split = (
+            split_units(ceildiv(last + 1 - first, UNIT), splits) * UNIT
+        )
+        var begin = first + s * per_split
+        var end = min(begin + per_split, last + 1)
+        if split and begin >= end:
+            continue
+
+        var query = stack_allocation[slices, SIMD[dtype, 8]]()
+        comptime for c in range(slices):
+            var at = c * 32 + t * 8
+            var v = SIMD[dtype, 8](0)
+            if g < head_count and at < D:
+                v = load_vector[dtype, 8](
+                    q, (token * heads + head0 + g) * D + at
+                )
+            query[unsafe_offset=c] = v
+
+        var acc = stack_allocation[chunks * 4, SIMD[F32, 4]]()
+        comptime for i in range(chunks * 4):
+            acc[unsafe_offset=i] = SIMD[F32, 4](0)
+        var greatest = Float32.MIN_FINITE
+        var total = Float32(0)
+        var keys = stack_allocation[2 * slices, SIMD[dtype, 8]]()
+        var values = stack_allocation[4 * chunks, SIMD[dtype, 8]]()
+        for base in range(begin + warp_index() * 16, end, UNIT):
+            comptime for i in range(2):
+                var row = key_row(min(base + i * 8 + g, end - 1))
+                comptime for c in range(slices):
+                    var at = c * 32 + t * 8
+                    comptime if D % 32 != 0:
+                        at = min(at, D - 8)  # the query is zero there
+                    keys[unsafe_offset=i * slices + c] = load_vector[dtype, 8](
+                        kv, row + at
+                    )
+            comptime for i in range(4):
+                var j = base + 2 * t + (i & 1) + (i >> 1) * 8
+                var row = key_row(min(j, end - 1)) + value_step
+                comptime for c in range(chunks):
+                    var at = c * 64 + g * 8
+                    comptime if D % 64 != 0:
+                        at = min(at, D - 8)  # those sums are not stored
+                    var v = load_vector[dtype, 8](kv, row + at)
+                    values[
+                        unsafe_offset=i * chunks + c
+                    ] = v if j < end else SIMD[dtype, 8](0)
+
+            var scores = SIMD[F32, 4](0)
+            comptime for i in range(2):
+                var sum = SIMD[F32, 4](0)
+                comptime for c in range(slices):
+                    comptime for half in range(2):
+                        var e = query[unsafe_offset=c].slice[
+                            4, offset=half * 4
+                        ]()
+                        var a = SIMD[dtype, 8](
+                            e[0], e[1], 0, 0, e[2], e[3], 0, 0
+                        )
+                        var k = keys[unsafe_offset=i * slices + c].slice[
+                            4, offset=half * 4
+                        ]()
+                        sum = mma_16x8x16(a, k, sum)
+                comptime for e in range(2):
+                    var j = base + i * 8 + 2 * t + e
+                    scores[i * 2 + e] = (
+                        sum[e] * (scale * Float32(log2e)) if j
+                        < end else Float32.MIN_FINITE
+                    )
+            var best = max(greatest, group_max[4](scores.reduce_max()))
+            var rescale = exp2(greatest - best)
+            greatest = best
+            var p = SIMD[F32, 4](0)
+            comptime for e in range(4):
+                var j = base + (e >> 1) * 8 + 2 * t + (e & 1)
+                p[e] = exp2(scores[e] - best) if j < end else Float32(0)
+            total = total * rescale + p.reduce_add()
+            # Columns of the accumulator are heads 2t and 2t + 1; their factors are in quads 2t and 2t + 1.
+            var even = warp.shuffle_idx(rescale, UInt32(8 * t))
+            var odd = warp.shuffle_idx(rescale, UInt32(8 * t + 4))
+            var factors = SIMD[F32, 4](even, odd, even, odd)
+            var weights = p.cast[dtype]()
+            comptime for c in range(chunks):
+                var v0 = values[unsafe_offset=c]
+                var v1 = values[unsafe_offset=chunks + c]
+                var v2 = values[unsafe_offset=2 * chunks + c]
+                var v3 = values[unsafe_offset=3 * chunks + c]
+                comptime for j in range(4):
+                    var a = SIMD[dtype, 8](
+                        v0[j],
+                        v1[j],
+                        v0[4 + j],
+                        v1[4 + j],
+                        v2[j],
+                        v3[j],
+                        v2[4 + j],
+                        v3[4 + j],
+                    )
+                    comptime i = c * 4 + j
+                    acc[unsafe_offset=i] = mma_16x8x16(
+                        a, weights, acc[unsafe_offset=i] * factors
+                    )
+        total = group_sum[4](total)
+
+        # Join the warps: sums[warp][head][d], stats[warp][head].
+        var sums = stack_allocation[
+            WARPS * GROUP * D,
+            Float32,
+            address_space=AddressSpace.SHARED,
+            alignment=16,
+        ]()
+        var greatests = stack_allocation[
+            WARPS * GROUP, Float32, address_space=AddressSpace.SHARED
+        ]()
+        var totals = stack_allocation[
+            WARPS * GROUP, Float32, address_space=AddressSpace.SHARED
+        ]()
+        barrier()
+        if t == 0:
+            greatests[unsafe_offset=warp_index() * GROUP + g] = greatest
+            totals[unsafe_offset=warp_index() * GROUP + g] = total
+        comptime for c in range(chunks):
+            comptime for j in range(4):
+                var v = acc[unsafe_offset=c * 4 + j]
+                var d = c * 64 + g * 8 + j
+                comptime for e in range(4):
+                    if d + (e >> 1) * 4 < D:
+                        var head = 2 * t + (e & 1)
+                        sums[
+                            unsafe_offset=(warp_index() * GROUP + head) * D
+                            + d
+                            + (e >> 1) * 4
+                        ] = v[e]
+        barrier()
+        for i in range(Int(thread_idx.x), head_count * D, WARPS * WARP_SIZE):
+            var head = i // D
+            var best = Float32.MIN_FINITE
+            comptime for v in range(WARPS):
+                best = max(best, greatests[unsafe_offset=v * GROUP + head])
+            var numerator = Float32(0)
+            var denominator = Float32(0)
+            comptime for v in range(WARPS):
+                var weight = exp2(
+                    greatests[unsafe_offset=v * GROUP + head] - best
+                )
+                numerator += sums[unsafe_offset=v * GROUP * D + i] * weight
+                denominator += totals[unsafe_offset=v * GROUP + head] * weight
+            comptime if split:
+                var row = (token * heads + head0 + head) * splits + s
+                partial_sums[unsafe_offset=row * D + i % D] = numerator
+                if i % D == 0:
+                    partial_stats[unsafe_offset=row * 2] = best
+                    partial_stats[unsafe_offset=row * 2 + 1] = denominator
+            else:
+                var result = (
+                    numerator / denominator if denominator > 0 else Float32(0)
+                )
+                o[
+                    unsafe_offset=(token * heads + head0 + head) * D + i % D
+                ] = result.cast[dtype]()
+
+
+@__name(t"mili_attention_join_{dtype}_{D}")
+def attention_join_kernel[
+    D: Int, dtype: DType
+](
+    o: Ptr[dtype],
+    partial_sums: Ptr[DType.float32],
+    partial_stats: Ptr[DType.float32],
+    row_offsets: Ptr[DType.int32],
+    context_lengths: Ptr[DType.int32],
+    heads: Int32,
+    window: Int32,
+    splits: Int32,
+):
+    """Block (h, b) joins the ranges of query head h of the tokens of request b; thread d has element d.
+    """
+    var b = Int(block_idx.y)
+    var end_token = Int(row_offsets[unsafe_offset=b + 1])
+    for token in range(Int(row_offsets[unsafe_offset=b]), end_token):
+        var keys = Int(context_lengths[unsafe_offset=b]) - end_token + token + 1
+        if window > 0:
+            keys = min(keys, Int(window))
+        var per_split = max(
+            1, split_units(ceildiv(keys, UNIT), Int(splits)) * UNIT
+        )
+        var used = ceildiv(keys, per_split)
+        var row = (token * Int(heads) + Int(block_idx.x)) * Int(splits)
+        var best = Float32.MIN_FINITE
+        for s in range(used):
+            best = max(best, partial_stats[unsafe_offset=(row + s) * 2])
+        var denominator = Float32(0)
+        for s in range(used):
+            var weight = exp2(partial_stats[unsafe_offset=(row + s) * 2] - best)
+            denominator += (
+                partial_stats[unsafe_offset=(row + s) * 2 + 1] * weight
+            )
+        for d in range(Int(thread_idx.x), D, 128):
+            var numerator = Float32(0)
+            for s in range(used):
+                var weight = exp2(
+                    partial_stats[unsafe_offset=(row + s) * 2] - best
+                )
+                numerator += (
+                    partial_sums[unsafe_offset=(row + s) * D + d] * weight
+                )
+            var result = (
+                numerator / denominator if denominator > 0 else Float32(0)
+            )
+            o[
+                unsafe_offset=(token * Int(heads) + Int(block_idx.x)) * D + d
+            ] = result.cast[dtype]()
+
+
+def attention_decode_gpu[
+    D: Int, dtype: DType
+](
+    o: Ptr[dtype],
+    q: Ptr[dtype],
+    kv: Ptr[dtype],
+    row_offsets: Ptr[DType.int32],
+    context_lengths: Ptr[DType.int32],
+    page_table: Ptr[DType.int32],
+    scale: Float32,
+    shape: AttentionShape,
+    ctx: DeviceContext,
+) raises:
+    """Writes o [T, H, D] when each request has one new token (right, but slow, if some have more); 8 divides D.
+    """
+    comptime sm_count = DeviceContext.default_device_info.sm_count
+    var tiles = shape.kv_heads * ceildiv(shape.heads // shape.kv_heads, GROUP)
+    var longest = shape.table_width * shape.page_size
+    if shape.window > 0:
+        longest = min(longest, shape.window)
+    var splits = max(
+        1, min(8 * sm_count // (tiles * shape.requests), longest // 128, 64)
+    )
+
+    def go[
+        split: Bool
+    ](sums: Ptr[DType.float32], stats: Ptr[DType.float32]) raises {imm}:
+        ctx.enqueue_function[attention_decode_kernel[D, dtype, split]](
+            o,
+            sums,
+            stats,
+            q,
+            kv,
+            row_offsets,
+            context_lengths,
+            page_table,
+            scale,
+            Int32(shape.heads),
+            Int32(shape.kv_heads),
+            Int32(log2_exact(shape.page_size)),
+            Int32(shape.table_width),
+            Int32(shape.window),
+            Int32(splits),
+            grid_dim=(splits, tiles, shape.requests),
+            block_dim=WARPS * WARP_SIZE,
+        )
+
+    if splits == 1:
+        var unused = q.unsafe_bitcast[Float32]()
+        go[False](unused, unused)
+        return
+    var rows = shape.tokens * shape.heads * splits
+    var workspace = ctx.enqueue_create_buffer[DType.float32](rows * (D + 2))
+    var sums = workspace.unsafe_ptr().as_unsafe_any_origin()
+    var stats = sums.unsafe_offset(rows * D)
+    go[True](sums, stats)
+    ctx.enqueue_function[attention_join_kernel[D, dtype]](
+        o,
+        sums,
+        stats,
+        row_offsets,
+        context_lengths,
+        Int32(shape.heads),
+        Int32(shape.window),
+        Int32(splits),
+        grid_dim=(shape.heads, shape.requests),
+        block_dim=128,
+    )
+    _ = workspace^

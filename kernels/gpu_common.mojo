@@ -1,0 +1,129 @@
+"""What the GPU kernels share: pointers, 16-byte accesses, reductions.
+
+A GPU moves memory in sectors of 32 bytes and a warp wants them whole: 32 lanes that each load 16 bytes fetch 512
+bytes with one instruction. `WIDTH` elements are such 16 bytes. Sums run in float32 whatever the storage type.
+"""
+
+from std.math import ceildiv
+from std.memory import stack_allocation
+from std.sys import is_nvidia_gpu, size_of
+from std.sys._assembly import inlined_assembly
+
+from .common import Ptr
+from max.gpu import WARP_SIZE, barrier, lane_id, thread_idx
+from max.gpu.memory import AddressSpace
+from max.gpu.primitives import warp
+
+comptime SharedPtr[dtype: DType] = Pointer[
+    Scalar[dtype], MutAnyOrigin, address_space=AddressSpace.SHARED
+]
+
+
+@always_inline
+def vector_width[dtype: DType]() -> Int:
+    """Elements in 16 bytes, the widest access of one lane."""
+    return 16 // size_of[dtype]()
+
+
+@always_inline
+def load_vector[
+    dtype: DType, width: Int
+](p: Ptr[dtype], offset: Int) -> SIMD[dtype, width]:
+    """Loads `width` consecutive elements with one instruction; the address must be a multiple of their size.
+    """
+    return p.unsafe_load[width=width, alignment=width * size_of[dtype]()](
+        offset
+    )
+
+
+@always_inline
+def store_vector[
+    dtype: DType, width: Int
+](p: Ptr[dtype], offset: Int, value: SIMD[dtype, width]):
+    """Stores `width` consecutive elements with one instruction; the address must be a multiple of their size.
+    """
+    p.unsafe_store[width=width, alignment=width * size_of[dtype]()](
+        offset, value
+    )
+
+
+@always_inline
+def warp_index() -> Int:
+    return Int(UInt32(thread_idx.x) // UInt32(WARP_SIZE))
+
+
+@always_inline
+def group_sum[lanes: Int](value: Float32) -> Float32:
+    """Sums over aligned groups of `lanes` lanes (a power of two); every lane of the group gets the sum.
+    """
+    var total = value
+    comptime if lanes >= 2:
+        total += warp.shuffle_xor(total, UInt32(1))
+    comptime if lanes >= 4:
+        total += warp.shuffle_xor(total, UInt32(2))
+    comptime if lanes >= 8:
+        total += warp.shuffle_xor(total, UInt32(4))
+    comptime if lanes >= 16:
+        total += warp.shuffle_xor(total, UInt32(8))
+    comptime if lanes >= 32:
+        total += warp.shuffle_xor(total, UInt32(16))
+    return total
+
+
+@always_inline
+def group_max[lanes: Int](value: Float32) -> Float32:
+    """The largest over aligned groups of `lanes` lanes (a power of two); every lane of the group gets it.
+    """
+    var best = value
+    comptime if lanes >= 2:
+        best = max(best, warp.shuffle_xor(best, UInt32(1)))
+    comptime if lanes >= 4:
+        best = max(best, warp.shuffle_xor(best, UInt32(2)))
+    comptime if lanes >= 8:
+        best = max(best, warp.shuffle_xor(best, UInt32(4)))
+    comptime if lanes >= 16:
+        best = max(best, warp.shuffle_xor(best, UInt32(8)))
+    comptime if lanes >= 32:
+        best = max(best, warp.shuffle_xor(best, UInt32(16)))
+    return best
+
+
+@always_inline
+def block_sum[threads: Int](value: Float32) -> Float32:
+    """Sums over a block of `threads` threads; every thread gets the sum. Call it once in a kernel.
+
+    Each warp sums with shuffles, its first lane puts the result into shared memory, and all threads add those few.
+    """
+    comptime warps = ceildiv(threads, WARP_SIZE)
+    var partial = warp.sum(value)
+    comptime if warps == 1:
+        return partial
+    var shared = stack_allocation[
+        warps, Float32, address_space=AddressSpace.SHARED
+    ]()
+    if lane_id() == 0:
+        shared[unsafe_offset=warp_index()] = partial
+    barrier()
+    var total = Float32(0)
+    comptime for i in range(warps):
+        total += shared[unsafe_offset=i]
+    return total
+
+
+@always_inline
+def pow2_at_least(n: Int) -> Int:
+    """The smallest power of two that is not below `n`."""
+    var p = 1
+    while p < n:
+        p *= 2
+    return p
+
+
+def log2_exact(n: Int) raises -> Int:
+    """The exponent of `n`, which must be a power of two."""
+    var shift = 0
+    while (1 << shift) < n:
+        shift += 1
+    if (1 << shift) != n:
+        raise Error("the page size is ", n, " but must be a power of two")
+    return shift
