@@ -8,10 +8,19 @@ On sm_80 and sm_90a bfloat16 and float16 use tensor cores; on gfx942 the float32
 `linear_simple_gpu.mojo` and `attention_simple_gpu.mojo` serve every dtype: right, not tuned.
 """
 
+from __future__ import annotations
+
 import argparse
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from max.driver import Device
+    from max.graph import Graph
 
 TARGETS = {"sm_80": "cuda", "sm_90a": "cuda", "gfx942": "hip"}
 
@@ -30,7 +39,7 @@ def compile_for(target: str) -> None:
     InferenceSession(devices=[device]).compile(graph_of_all_ops(device))
 
 
-def graph_of_all_ops(device):  # type: ignore[no-untyped-def]
+def graph_of_all_ops(device: Device) -> Graph:
     """A graph that stages every op once for each dtype and head dimension that kernels treat differently."""
     from max.dtype import DType
     from max.graph import BufferType, DeviceRef, Graph, TensorType
@@ -90,10 +99,13 @@ def main() -> int:
     if args.here:
         compile_for(args.targets[0])
         return 0
+    root = Path(__file__).resolve().parent.parent
+    env = os.environ | {"PYTHONPATH": str(root)}
     failed = []
     for target in args.targets:
         start = time.perf_counter()
-        done = subprocess.run([sys.executable, __file__, "--here", target], capture_output=True, text=True, check=False)
+        command = [sys.executable, __file__, "--here", target]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, env=env)
         if done.returncode:
             failed.append(target)
             print(f"{target}: FAILED\n{done.stdout[-4000:]}{done.stderr[-8000:]}", flush=True)
