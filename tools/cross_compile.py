@@ -69,7 +69,7 @@ def graph_of_all_ops(device: Device) -> Graph:
     with Graph("all_ops", input_types=types, custom_extensions=[kernel_path()]) as graph:
         tokens, positions, slots, offsets, lengths, table, rows = (v.tensor for v in graph.inputs[:shared])
         outputs = []
-        for i, (dtype, _) in enumerate(cases):
+        for i in range(len(cases)):
             at = graph.inputs[shared + 7 * i : shared + 7 * i + 7]
             embed, weight, qkv, norm, cos_sin = (v.tensor for v in at[:5])
             cache, out = at[5].buffer, at[6].tensor
