@@ -118,6 +118,8 @@ def _open_shards(index: Path) -> dict[str, RawTensor]:
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         shards = sorted(set(weight_map.values()))
+        if not all(isinstance(shard, str) for shard in shards):
+            raise TypeError(f"shards {shards[:3]}")
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise WeightError(f"{index} is corrupt: it has no readable weight_map ({error!r}); fetch it again.") from None
     missing = [shard for shard in shards if not (index.parent / shard).is_file()]

@@ -15,6 +15,7 @@ from mili.rope import RopeConfig, parse_rope
 ARCHITECTURES = ("Qwen3ForCausalLM", "LlamaForCausalLM", "MistralForCausalLM")
 _MODEL_TYPES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
 _CONTEXT = {"Qwen3ForCausalLM": 32768, "LlamaForCausalLM": 2048, "MistralForCausalLM": 131072}
+MAX_LAYERS = 1000
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -52,6 +53,8 @@ class Qwen3Config:
         for name in sizes.split():
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.num_layers > MAX_LAYERS:
+            raise ConfigError(f"num_layers is more than {MAX_LAYERS}, which no model has; the file is corrupt.")
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(
                 f"num_attention_heads {self.num_heads} is not a multiple of num_key_value_heads {self.num_kv_heads}."
@@ -106,7 +109,7 @@ class Qwen3Config:
         """From the contents of a Hugging Face `config.json`; `source` names it in errors."""
         architecture = _architecture(data, source)
         _refuse_unsupported(data, source)
-        layers = _size(data, "num_hidden_layers", source)
+        layers = min(_size(data, "num_hidden_layers", source), MAX_LAYERS + 1)
         hidden = _size(data, "hidden_size", source)
         heads = _size(data, "num_attention_heads", source)
         head_dim = data.get("head_dim")

@@ -13,7 +13,7 @@ from gguf import quants
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from mili.checkpoint import RawTensor
-from mili.config import Qwen3Config
+from mili.config import MAX_LAYERS, Qwen3Config
 from mili.errors import ConfigError, WeightError
 from mili.packing import Array
 from mili.rope import RopeConfig, parse_rope
@@ -56,7 +56,9 @@ class GGUFFile:
             self._infos = [self._info() for _ in range(tensors)]
         except (struct.error, UnicodeDecodeError, KeyError, IndexError) as error:
             raise WeightError(f"{path} is truncated or corrupt near byte {self._position:,} ({error!r}).") from None
-        alignment = int(self.metadata.get("general.alignment", 32))
+        alignment = self.metadata.get("general.alignment", 32)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise WeightError(f"{path} is corrupt: general.alignment is {alignment!r}.")
         self._data_start = -(-self._position // alignment) * alignment
 
     def _read(self, code: str) -> tuple[Any, ...]:
@@ -162,7 +164,7 @@ def config_from_gguf(file: GGUFFile) -> Qwen3Config:
 
     hidden, heads = whole("embedding_length"), whole("attention.head_count")
     head_dim = whole("attention.key_length", hidden // heads if heads else 0)
-    layers, context = whole("block_count"), whole("context_length")
+    layers, context = min(whole("block_count"), MAX_LAYERS + 1), whole("context_length")
     refused = {
         "attention.value_length": head_dim,
         "rope.dimension_count": head_dim,
@@ -201,6 +203,8 @@ def config_from_gguf(file: GGUFFile) -> Qwen3Config:
         )
     except ConfigError as error:
         raise error if str(error).startswith(source) else ConfigError(f"{source}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: its metadata has a value of the wrong type ({error}).") from None
 
 
 def _rope(file: GGUFFile, architecture: str, context: int) -> RopeConfig:

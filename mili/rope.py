@@ -91,6 +91,8 @@ def parse_rope(data: Mapping[str, Any], max_position_embeddings: int, source: st
         raise ConfigError(f"{source}: partial_rotary_factor {partial!r} is not supported; MILI rotates whole heads.")
     theta_key = {"rope_theta": values.pop("rope_theta", None) or data.get("rope_theta")}
     theta = _number(theta_key, "rope_theta", 10000.0, source)
+    if theta <= 1:
+        raise ConfigError(f"{source}: rope_theta is {theta}; it must be above 1.")
     unknown = sorted(key for key, value in values.items() if key not in _KEYS[kind] and value is not None)
     if unknown:
         settings = ", ".join(f"{key}={values[key]!r}" for key in unknown)
