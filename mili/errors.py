@@ -27,3 +27,11 @@ class ModelNotFoundError(MiliError):
 
 class DeviceError(MiliError):
     """The asked-for device cannot be used."""
+
+
+class QueueFullError(MiliError):
+    """More requests wait than the engine was told to queue; try again later."""
+
+
+class EngineStoppedError(MiliError):
+    """The engine is draining or has stopped and takes no more requests."""

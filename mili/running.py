@@ -112,6 +112,8 @@ class RunningTable:
         write = (pages << self.shift) | (positions & (self.page_size - 1))
         table = self.page_table[:, : int(self.num_pages[slots].max())][slots]
         wanted = offsets[1:][context == self.length[slots]] - 1
+        if not len(wanted):  # only chunks that end before their prompt does: one row, so that no axis is empty
+            wanted = offsets[-1:] - 1
         return Batch(tokens, positions, write, offsets, context, table, wanted)
 
 

@@ -42,6 +42,11 @@ class Step:
     preempted: list[Request] = field(default_factory=list)
 
     @property
+    def contexts(self) -> NDArray[np.int32]:
+        """Tokens in the context of each row after the step, [B] int32."""
+        return self.batch.context_lengths[: len(self.requests)]
+
+    @property
     def decode_tokens(self) -> int:
         """Rows that feed one token and get one."""
         return int((self.take == 1).sum())
@@ -99,6 +104,12 @@ class ContinuousBatchScheduler:
 
     def add(self, request: Request) -> None:
         """Queue a request. Raises RequestError if it could not run even alone."""
+        self.check(request)
+        self.waiting.arrive(request)
+        self._try_admission = True
+
+    def check(self, request: Request) -> None:
+        """Raise RequestError if the request could not run even alone."""
         total = len(request.prompt) + request.max_tokens
         if len(request.prompt) < 1:
             raise RequestError("the prompt is empty: give at least one token")
@@ -107,8 +118,6 @@ class ContinuousBatchScheduler:
                 f"prompt and max_tokens are {len(request.prompt)} + {request.max_tokens} = {total} tokens: "
                 f"at most {self.max_context} fit in the context; shorten the prompt or lower max_tokens"
             )
-        self.waiting.arrive(request)
-        self._try_admission = True
 
     def cancel(self, request: Request) -> bool:
         """End a request now, waiting or running; its pages are free when this returns. False if it had ended."""

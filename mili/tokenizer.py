@@ -95,6 +95,10 @@ class QwenTokenizer:
                 f"{config.vocab_size - 1}; they belong to different models."
             )
 
+    def to_json(self) -> str:
+        """The tokenizer in the format of `tokenizer.json`."""
+        return str(self._tokenizer.to_str())
+
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of `text`; `add_special_tokens` puts what the model expects around it (a BOS for Llama 3)."""
         try:

@@ -8,8 +8,13 @@ length changes the output, which must be that of `expected` for the same tokens,
 from dataclasses import dataclass
 
 import numpy as np
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
 
-VOCAB = 64
+from mili.detokenizer import byte_level_alphabet
+from mili.tokenizer import QwenTokenizer
+
+VOCAB = 272
 _WEIGHTS = np.random.default_rng(0).integers(1, 2**31, 1 << 16, dtype=np.int64)
 _SPREAD = np.random.default_rng(1).integers(1, 2**31, VOCAB, dtype=np.int64)
 _PRIME = 2**31 - 1
@@ -29,6 +34,20 @@ def expected(prompt, count: int, eos: int | None = None) -> list[int]:
         if output[-1] == eos:
             break
     return output
+
+
+def fake_tokenizer() -> QwenTokenizer:
+    """256 byte tokens (ids 1 to 256), some pairs of letters, and the end token 0."""
+    alphabet = sorted(byte_level_alphabet(), key=byte_level_alphabet().get)
+    vocab = {"<end>": 0} | {letter: i + 1 for i, letter in enumerate(alphabet)}
+    merges = [("t", "h"), ("th", "e"), ("i", "n"), ("in", "g"), ("e", "r"), ("a", "n")]
+    for left, right in merges:
+        vocab[left + right] = len(vocab)
+    tokenizer = Tokenizer(BPE(vocab, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<end>"])
+    return QwenTokenizer(tokenizer, {"eos_token": "<end>"}, None, "fake")
 
 
 @dataclass
@@ -68,8 +87,10 @@ class FakeModel:
         self.page_size = cache.page_size
         self.store = np.full(cache.num_pages * cache.page_size, -1, np.int64)
         self.steps = 0
+        self.prompt_length = 1  # of scripted prompts
         self.computed_tokens = 0
         self.fail_at: int | None = None
+        self.script: dict[int, list[int]] = {}  # first prompt token -> what it is answered, for tests of text
 
     def forward(self, batch, cache) -> FakeOutput:
         self.steps += 1
@@ -80,6 +101,7 @@ class FakeModel:
             assert array.dtype == np.int32, name
             assert array.flags["C_CONTIGUOUS"], name
         rows = len(batch.context_lengths)
+        assert len(batch.logit_rows) > 0
         assert batch.tokens.shape == batch.positions.shape == batch.slots.shape == (batch.row_offsets[-1],)
         assert batch.row_offsets.shape == (rows + 1,)
         assert batch.page_table.shape[0] == rows
@@ -108,4 +130,8 @@ class FakeModel:
             context = self.store.reshape(-1, self.page_size)[batch.page_table[b, :used]].ravel()[:length]
             assert (context >= 0).all(), "reads a slot that nobody wrote"
             logits[i] = logits_of(context)
+            script = self.script.get(int(context[0]))
+            if script is not None:
+                done = length - self.prompt_length
+                logits[i, script[min(done, len(script) - 1)]] += 100
         return FakeOutput(logits)

@@ -49,7 +49,6 @@ class Simulation:
             decode_buckets=self.buckets,
         )
         self.model = FakeModel(self.cache)
-        self.model.config.vocab_size = 64
         self.steps = 0
 
     def add(self, prompt, max_tokens: int, priority: int = 0) -> Request:
