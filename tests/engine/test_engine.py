@@ -248,16 +248,17 @@ def test_n_answers_share_the_prompt_and_have_their_own_seeds():
 
 
 def test_a_failed_step_ends_its_requests_and_the_engine_goes_on():
-    with make() as engine:
-        engine.generate([list(range(1, 40))], greedy(2), progress=False)
-        engine.model.fail_at = engine.model.steps + 3
-        with pytest.raises(RuntimeError, match="the device has caught fire"):
-            engine.generate([[1, 2, 3], [4, 5, 6]], greedy(20), progress=False)
-        assert engine.metrics.failed_steps == 1
-        assert engine.metrics.finished["error"] == 2
-        output = engine.generate([list(range(1, 40))], greedy(2), progress=False)[0]
-        assert output.usage.cached_tokens == 0, "pages of a failed step must not be trusted"
-        assert output.outputs[0].token_ids == expected(range(1, 40), 2)
+    engine = make()
+    engine.generate([list(range(1, 40))], greedy(2), progress=False)
+    engine.model.fail_at = engine.model.steps + 3
+    with pytest.raises(RuntimeError, match="the device has caught fire"):
+        engine.generate([[1, 2, 3], [4, 5, 6]], greedy(20), progress=False)
+    assert engine.metrics.failed_steps == 1
+    assert engine.metrics.finished["error"] == 2
+    check_idle(engine)
+    output = engine.generate([list(range(1, 40))], greedy(2), progress=False)[0]
+    assert output.usage.cached_tokens == 0, "pages of a failed step must not be trusted"
+    assert output.outputs[0].token_ids == expected(range(1, 40), 2)
     check_idle(engine)
 
 
