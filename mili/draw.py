@@ -1,11 +1,11 @@
-"""Drawing tokens from logits: a counter-based random number for each row, and the filters min-p, top-k and top-p.
+"""Drawing tokens from logits: a counter-based random number for each row, and the filters top-k, top-p and min-p.
 
 Everything here works on rows that do not know of one another: the token drawn for a row is a function of its logits,
 its parameters and its random number alone. The random number is Philox4x32-10 (Salmon et al. 2011, "Parallel random
 numbers: as easy as 1, 2, 3") of the request's seed and the number of the token: there is no state to keep or to lose.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-FIRST_CANDIDATES = 1024
+FIRST_CANDIDATES = 1024  # looked at for top_p and min_p, unless they turn out too few
 
 
 def philox(key: NDArray[np.uint64], counter: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], ...]:
@@ -48,29 +48,28 @@ def draw(
 ) -> NDArray[np.int32]:
     """One token a row of `logits` [n, V]; the parameters are [n], temperature above 0, top_k 0 for all tokens.
 
-    A row without a finite logit, or with a NaN, gives -1.
+    Filters come in this order: top_k, then top_p of what that left, then min_p. A row without a finite logit, or with
+    a NaN, gives -1. Equal to `reference.sampling` with the same random number, up to rounding.
     """
     rows, vocab = logits.shape
     scaled = logits / temperature[:, None]
     scaled -= scaled.max(axis=1, keepdims=True)
     tokens = np.full(rows, -1, np.int32)
+    finite = np.isfinite(scaled.max(axis=1))
     limited = (top_k > 0) & (top_k < vocab)
     filtered = limited | (top_p < 1) | (min_p > 0)
-    finite = np.isfinite(scaled.max(axis=1))
-    # How many candidates to look at depends on the row alone: the sums below must not depend on its neighbours.
-    candidates = np.full(rows, min(FIRST_CANDIDATES, vocab))
-    candidates[limited] = np.minimum(1 << np.ceil(np.log2(top_k[limited])).astype(np.int64), vocab)
     plain = np.flatnonzero(~filtered & finite)
     if len(plain):
-        tokens[plain] = _inverse(np.exp(scaled[plain]).cumsum(axis=1, dtype=np.float64), random[plain])
-    for width in np.unique(candidates[filtered & finite]).tolist():
-        group = np.flatnonzero((candidates == width) & filtered & finite)
-        found = _filtered(scaled[group], width, top_k[group], top_p[group], min_p[group], random[group])
-        short = found < 0  # flat distributions: the candidates did not reach top_p or min_p
-        if short.any():
-            rest = group[short]
-            found[short] = _filtered(scaled[rest], vocab, top_k[rest], top_p[rest], min_p[rest], random[rest])
-        tokens[group] = found
+        tokens[plain] = _inverse(np.exp(scaled[plain]), random[plain])
+    # How many of the likeliest tokens to look at depends on the row alone: what is drawn must not depend on others.
+    widths = np.where(limited, 2 ** np.ceil(np.log2(top_k.clip(1) + 1.0)), FIRST_CANDIDATES).astype(np.int64)
+    todo = np.flatnonzero(filtered & finite)
+    while len(todo):
+        width = int(widths[todo].min())
+        group = todo[widths[todo] == width]
+        tokens[group] = _filtered(scaled[group], width, top_k[group], top_p[group], min_p[group], random[group])
+        widths[group] = np.minimum(16 * widths[group], vocab)  # flat distributions have to be seen wider
+        todo = todo[tokens[todo] < 0]
     return tokens
 
 
@@ -82,42 +81,44 @@ def _filtered(
     min_p: FloatArray,
     random: NDArray[np.float64],
 ) -> NDArray[np.int32]:
-    """Draw among the `width` likeliest tokens of each row (maximum 0); -1 where the filters need to see more."""
+    """Draw looking at the `width` likeliest tokens of each row (maximum 0); -1 where they do not settle what is kept."""
     vocab = scaled.shape[1]
+    width = min(width, vocab)
     if width < vocab:
         ids = np.sort(np.argpartition(scaled, vocab - width, axis=1)[:, vocab - width :], axis=1)
         values = np.take_along_axis(scaled, ids, axis=1)
-        order = np.argsort(-values, axis=1, kind="stable")
-        ids, values = np.take_along_axis(ids, order, axis=1), np.take_along_axis(values, order, axis=1)
     else:
-        ids = np.argsort(-scaled, axis=1, kind="stable")
-        values = np.take_along_axis(scaled, ids, axis=1)
+        ids, values = np.broadcast_to(np.arange(vocab), scaled.shape), scaled
+    order = np.argsort(-values, axis=1, kind="stable")  # of equal tokens the lowest id first
+    values = np.take_along_axis(values, order, axis=1)
     weight = np.exp(values).astype(np.float64)
     limited = (top_k > 0) & (top_k < vocab)
-    kept = (weight >= min_p[:, None]) & (weight > 0)
-    enough = limited | ~kept[:, -1] | (width == vocab)
-    kept[limited] &= np.arange(width) < top_k[limited, None]
-    weight *= kept
+    weight[limited] *= np.arange(width) < top_k[limited, None]
     sums = weight.cumsum(axis=1)
     total = sums[:, -1].copy()
-    unlimited = ~limited & (min_p == 0)
-    if unlimited.any() and width < vocab:
-        total[unlimited] = np.exp(scaled[unlimited]).sum(axis=1, dtype=np.float64)
-        enough |= unlimited & (sums[:, -1] >= top_p * total)
-    # The smallest prefix that reaches top_p: a token stays if those before it have not reached it.
-    inside = kept & (sums - weight < (top_p * total)[:, None])
-    last = inside.sum(axis=1) - 1
-    chosen = _inverse(sums, random, np.take_along_axis(sums, last[:, None], axis=1)[:, 0])
-    tokens: NDArray[np.int32] = np.take_along_axis(ids, chosen[:, None], axis=1)[:, 0].astype(np.int32)
-    tokens[~enough] = -1
+    unseen = ~limited & (top_p < 1)
+    if width < vocab and unseen.any():
+        total[unseen] = np.exp(scaled[unseen]).sum(axis=1, dtype=np.float64)
+    # The fewest tokens that reach top_p: one stays if those before it have not reached it.
+    kept = (
+        (weight > 0) & (weight >= min_p[:, None]) & ((sums - weight < (top_p * total)[:, None]) | (top_p >= 1)[:, None])
+    )
+    kept[:, 0] = True
+    last = np.take_along_axis(values, kept.sum(axis=1, keepdims=True) - 1, axis=1)[:, 0]
+    np.put_along_axis(weight, order, np.where(kept, weight, 0.0), axis=1)  # back to the order of ids
+    tokens: NDArray[np.int32] = np.take_along_axis(ids, _inverse(weight, random)[:, None], axis=1)[:, 0].astype(
+        np.int32
+    )
+    if width < vocab:
+        # What is kept must end before the candidates do, and not among equals of which some were not seen.
+        tokens[last <= values[:, -1]] = -1
     return tokens
 
 
-def _inverse(
-    sums: NDArray[np.float64], random: NDArray[np.float64], total: NDArray[np.float64] | None = None
-) -> NDArray[np.int64]:
-    """The first column of each row whose running sum exceeds `random` times the total."""
-    whole = sums[:, -1] if total is None else total
+def _inverse(weight: NDArray[np.floating[Any]], random: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The first column of each row at which the running sum of `weight` exceeds `random` times the total."""
+    sums = weight.cumsum(axis=1, dtype=np.float64)
+    whole = sums[:, -1]
     target = np.minimum(random * whole, np.nextafter(whole, 0))
     index: NDArray[np.int64] = (sums > target[:, None]).argmax(axis=1)
     return index

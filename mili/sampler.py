@@ -81,10 +81,10 @@ class RowState:
 
     def adjust(self, row: NDArray[np.float32], generated: int) -> None:
         """Change the logits [V] of the next token in place."""
-        if self.counts is not None:
-            self.counts.penalise(row, self.params)
         if len(self.bias_ids):
             row[self.bias_ids] += self.bias
+        if self.counts is not None:
+            self.counts.penalise(row, self.params)
         if self.grammar is not None:
             self.grammar.forbid(row)
         elif generated < self.params.min_tokens:

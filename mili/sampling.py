@@ -55,8 +55,8 @@ class SamplingParams:
     include_stop        keep the stop string in the text
     skip_special_tokens leave special tokens out of the text
 
-    Penalties and bias act on the raw logits, before temperature; then min_p, top_k and top_p, in this order, each on
-    what the one before left. Log-probabilities are those of the raw logits.
+    They apply in this order: bias, penalties, temperature, top_k, top_p, min_p, each on what the one before left.
+    Log-probabilities are those of the raw logits.
     """
 
     temperature: float = 1.0
