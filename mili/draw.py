@@ -53,7 +53,8 @@ def draw(
     """
     rows, vocab = logits.shape
     scaled = logits / temperature[:, None]
-    scaled -= scaled.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # infinities less infinities: rows that give -1 below
+        scaled -= scaled.max(axis=1, keepdims=True)
     tokens = np.full(rows, -1, np.int32)
     finite = np.isfinite(scaled.max(axis=1))
     limited = (top_k > 0) & (top_k < vocab)
@@ -81,7 +82,7 @@ def _filtered(
     min_p: FloatArray,
     random: NDArray[np.float64],
 ) -> NDArray[np.int32]:
-    """Draw looking at the `width` likeliest tokens of each row (maximum 0); -1 where they do not settle what is kept."""
+    """Draw among the `width` likeliest tokens of each row (maximum 0); -1 where they do not settle what is kept."""
     vocab = scaled.shape[1]
     width = min(width, vocab)
     if width < vocab:
