@@ -1,18 +1,24 @@
-"""Models of the Hugging Face hub, by name: fetched whole, resumed after an interruption, checked, kept in the cache.
+"""Models of the Hugging Face hub, by name: fetched whole, checked, and kept in the cache.
 
-`HF_ENDPOINT` names another server with the same interface, `HF_TOKEN` opens gated models.
+`HF_ENDPOINT` names another server with the same interface, `HF_TOKEN` opens gated models. `huggingface_hub` talks to
+the server; the files are written here, because its own downloads start a broken-off file again from the beginning.
 """
 
+import fcntl
+import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from mili.cache import cache_folder, make_folder, sha256_of
-from mili.errors import ModelNotFoundError, WeightError
+from mili.errors import MiliError, ModelNotFoundError, WeightError
 
-PATTERNS = [
+PATTERNS = (
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -21,11 +27,10 @@ PATTERNS = [
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",
-]
+)
 """What a model needs; other formats of the same weights stay where they are."""
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def is_name(name: str) -> bool:
@@ -37,18 +42,29 @@ def _folder() -> Path:
     return cache_folder() / "hub"
 
 
+def _base(root: Path, repository: str) -> Path:
+    """A model's folder in a cache; the arrangement is that of `huggingface_hub`, so that its cache can be read too."""
+    return root / f"models--{repository.replace('/', '--')}"
+
+
 def find(name: str) -> Path | None:
-    """The folder of a model that has been fetched whole, None if there is none. Reaches for no network."""
+    """The folder of a model that has been fetched whole, by MILI or another program; reaches for no network."""
+    from huggingface_hub import constants
+
     repository, _, revision = name.partition("@")
-    base = _folder() / f"models--{repository.replace('/', '--')}"
-    reference = base / "refs" / (revision or "main")
-    commit = reference.read_text().strip() if reference.is_file() else revision
-    snapshot = base / "snapshots" / commit
-    return snapshot if commit and is_complete(snapshot) else None
+    for root in (_folder(), Path(constants.HF_HUB_CACHE)):
+        base = _base(root, repository)
+        reference = base / "refs" / (revision or "main")
+        commit = reference.read_text().strip() if reference.is_file() else revision
+        snapshot = base / "snapshots" / commit
+        # Other programs may have left the tokenizer out.
+        if commit and is_complete(snapshot) and (root == _folder() or (snapshot / "tokenizer.json").is_file()):
+            return snapshot
+    return None
 
 
 def fetched() -> Iterator[tuple[str, Path]]:
-    """Names and folders of the models in the cache."""
+    """Names and folders of the models in MILI's cache."""
     for base in sorted(_folder().glob("models--*--*")):
         name = base.name.removeprefix("models--").replace("--", "/", 1)
         folder = find(name)
@@ -71,27 +87,28 @@ def is_complete(folder: Path) -> bool:
 
 
 def fetch(name: str) -> Path:
-    """Fetch a model, continuing files that an earlier try left unfinished; progress bars go to stderr.
+    """Fetch a model, continuing where an earlier try broke off; progress bars go to stderr.
 
     Raises ModelNotFoundError if the name does not exist, is closed to us or the server cannot be reached, and
     WeightError if a file does not have the checksum that the server gave.
     """
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import HfApi, errors
 
     repository, _, revision = name.partition("@")
     endpoint = os.environ.get("HF_ENDPOINT") or None
     server = endpoint or "huggingface.co"
+    api = HfApi(endpoint=endpoint, library_name="mili")
     try:
-        folder = Path(
-            snapshot_download(
-                repository,
-                revision=revision or None,
-                cache_dir=make_folder(_folder()),
-                allow_patterns=PATTERNS,
-                endpoint=endpoint,
-                library_name="mili",
-            )
-        )
+        info = api.model_info(repository, revision=revision or None, files_metadata=True)
+        commit = str(info.sha)
+        base = _base(make_folder(_folder()), repository)
+        folder = make_folder(base / "snapshots" / commit)
+        with _lock(base / "lock"):
+            for file in info.siblings or []:
+                if any(fnmatchcase(file.rfilename, pattern) for pattern in PATTERNS):
+                    _fetch_file(api, repository, commit, file, folder)
+    except MiliError:
+        raise
     except errors.GatedRepoError:
         raise ModelNotFoundError(f"{name} is gated: accept its terms on {server}, then set HF_TOKEN.") from None
     except errors.RevisionNotFoundError:
@@ -100,37 +117,67 @@ def fetch(name: str) -> Path:
         raise ModelNotFoundError(
             f"{name} does not exist on {server}, or is private: check the name, or set HF_TOKEN."
         ) from None
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
-        cause = error.__cause__ or error
+    except Exception as error:  # the types of network errors belong to an HTTP library that differs by version
+        cause = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelNotFoundError(
-            f"{name} could not be fetched from {server} ({str(cause).splitlines()[0]}); what has arrived is kept, "
-            "try again, or give the path of a folder."
-        ) from None
-    _verify(folder)
+            f"{name} could not be fetched from {server} ({cause}); what has arrived is kept: try again, or give the "
+            "path of a folder."
+        ) from error
     if not is_complete(folder):
         found = ", ".join(sorted(file.name for file in folder.iterdir())) or "nothing"
         raise ModelNotFoundError(
             f"{name} is not a model that MILI can load: it needs config.json and model.safetensors (or its shards), "
             f"and has {found}."
         )
+    reference = base / "refs" / (revision or "main")
+    make_folder(reference.parent)
+    reference.write_text(commit)
     return folder
 
 
-def _verify(folder: Path) -> None:
-    """Check every large file against the SHA-256 that the server named it by; the cache stores it under that name."""
-    for file in sorted(folder.iterdir()):
-        blob = file.resolve()
-        if not _SHA256.fullmatch(blob.name):
-            continue  # small files are named by git's own checksum
-        marker = blob.with_name(f"{blob.name}.verified")
-        if marker.exists():
-            continue
-        found = sha256_of(blob, file.name)
-        if found != blob.name:
-            blob.unlink()
-            file.unlink(missing_ok=True)
-            raise WeightError(
-                f"{file.name} has SHA-256 {found} instead of {blob.name}: it was damaged on the way and is deleted; "
-                "fetch the model again."
-            )
-        marker.touch()
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """One process at a time fetches a model; the others wait and then find it there."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch_file(api: Any, repository: str, commit: str, file: Any, folder: Path) -> None:
+    """One file of a snapshot, by way of a `.part` that a later try continues."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    target = folder / file.rfilename
+    if target.exists():
+        return
+    size = int(file.size)
+    part = target.with_name(f"{target.name}.part")
+    if part.exists() and part.stat().st_size > size:
+        part.unlink()
+    with part.open("ab") as stream:
+        http_get(
+            hf_hub_url(repository, file.rfilename, revision=commit, endpoint=api.endpoint),
+            stream,
+            resume_size=stream.tell(),
+            headers=build_hf_headers(library_name="mili"),
+            expected_size=size,
+            displayed_filename=file.rfilename,
+        )
+    large = file.lfs is not None
+    expected = file.lfs.sha256 if large else file.blob_id
+    found = sha256_of(part, target.name) if large else _git_checksum(part)
+    if found != expected:
+        part.unlink()
+        raise WeightError(
+            f"{target.name} of {repository} has checksum {found} instead of {expected}: it was damaged on the way and "
+            "is deleted; fetch the model again."
+        )
+    os.replace(part, target)
+
+
+def _git_checksum(file: Path) -> str:
+    """The name git gives a file's contents, by which the hub names small files."""
+    data = file.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

