@@ -78,10 +78,10 @@ def test_draws_follow_the_filtered_distribution() -> None:
     probabilities = np.array([0.05, 0.35, 0.2, 0.3, 0.1])
     logits = np.log(probabilities).astype(np.float32)
     rng = np.random.default_rng(5)
-    counts = np.bincount([sample(logits, rng, temperature=0.7, top_k=4, top_p=0.9) for _ in range(20000)], minlength=5)
+    counts = np.bincount([sample(logits, rng, temperature=0.7, top_k=4, top_p=0.9) for _ in range(4000)], minlength=5)
     warm = probabilities ** (1 / 0.7)
     warm[[0, 4]] = 0  # top-k removes 0; then 1, 3 and 2 sum to 0.93, so top-p removes 4
-    np.testing.assert_allclose(counts / 20000, warm / warm.sum(), atol=0.015)
+    np.testing.assert_allclose(counts / 4000, warm / warm.sum(), atol=0.03)
     assert counts[0] == counts[4] == 0
 
 
