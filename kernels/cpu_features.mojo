@@ -73,11 +73,16 @@ def detect() -> CpuFeatures:
         tiles = tiles and state & TILE_STATE == TILE_STATE
         comptime if CompilationTarget.is_linux():
             if tiles:  # a process asks once for the right to use tile data
+                # (seven arguments, as everywhere: a module declares a C function once)
                 tiles = (
                     external_call["syscall", Int](
                         SYSCALL_ARCH_PRCTL,
                         ARCH_REQ_XCOMP_PERM,
                         XFEATURE_XTILEDATA,
+                        0,
+                        0,
+                        0,
+                        0,
                     )
                     == 0
                 )

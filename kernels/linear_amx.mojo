@@ -13,9 +13,10 @@ the sum is the instruction's own and the same for every row, so row counts agree
 same instruction with fifteen rows of zeros (it costs 16 cycles for 1 KiB of weights, less than memory takes).
 """
 
-from .common import LANES, Ptr, task_count, task_range
+from .common import LANES, Ptr, task_range
+from .fork_join import Held, Job, fork_join
 from .linear_tile import padded_rows, store_tile
-from max.algorithm import sync_parallelize
+from max.runtime.asyncrt import parallelism_level
 from std.collections import Array
 from std.math import align_up, ceildiv
 from std.memory.alloc import unsafe_alloc
@@ -169,37 +170,55 @@ def amx_rows[
 ):
     """As `linear_amx`, for x [m rounded up to 16, width] in whole tiles."""
     var blocks = ceildiv(n, LANES)
-    var tasks = min(blocks, task_count(m * n * k // 4))
+    var tasks = max(1, min(parallelism_level(None), blocks * k // 2048))
+    fork_join(
+        AmxJob[dtype, out_dtype](
+            y.unsafe_origin_cast[MutUntrackedOrigin](),
+            x.unsafe_origin_cast[MutUntrackedOrigin](),
+            w.unsafe_origin_cast[MutUntrackedOrigin](),
+            m,
+            n,
+            k,
+            width,
+            blocks,
+            tasks,
+        ),
+        tasks,
+    )
 
-    def run(
-        task: Int,
-    ) {
-        var y,
-        var x,
-        var w,
-        var m,
-        var n,
-        var k,
-        var width,
-        var blocks,
-        var tasks,
-    }:
+
+@fieldwise_init
+struct AmxJob[dtype: DType, out_dtype: DType](Job):
+    """The arguments of `amx_rows`; a task is a contiguous range of blocks."""
+
+    var y: Held[Self.out_dtype]
+    var x: Held[Self.dtype]
+    var w: Held[Self.dtype]
+    var m: Int
+    var n: Int
+    var k: Int
+    var width: Int
+    var blocks: Int
+    var tasks: Int
+
+    def run(self, task: Int):
         var config = Array[UInt8, 64](fill=0)
         configure(Ptr[DType.uint8](to=config[0]))
-        var block, last = task_range(task, tasks, blocks)
+        var y = self.y.as_unsafe_any_origin()
+        var x = self.x.as_unsafe_any_origin()
+        var w = self.w.as_unsafe_any_origin()
+        var block, last = task_range(task, self.tasks, self.blocks)
         while block + 2 <= last:
-            amx_group[2](y, x, w, m, n, k, width, block)
+            amx_group[2](y, x, w, self.m, self.n, self.k, self.width, block)
             block += 2
         if block < last:
-            amx_group[1](y, x, w, m, n, k, width, block)
+            amx_group[1](y, x, w, self.m, self.n, self.k, self.width, block)
         inlined_assembly[
             "tilerelease",
             NoneType,
             constraints="~{memory}",
             has_side_effect=True,
         ]()
-
-    sync_parallelize(run, tasks)
 
 
 @always_inline

@@ -18,8 +18,9 @@ Three ways to multiply, chosen once by what the CPU has (`cpu_features.mojo`): A
 dot products (AVX512-BF16), float32 multiply-adds. A machine uses one for every row count, again for equal bits.
 """
 
-from .common import LANES, Ptr, task_count, task_range
+from .common import LANES, Ptr, task_range
 from .cpu_features import cpu_features
+from .fork_join import Held, Job, fork_join
 from .linear_amx import linear_amx
 from .linear_tile import (
     DOT_BFLOAT16,
@@ -31,11 +32,14 @@ from .linear_tile import (
     tile,
     tile_blocks,
 )
-from max.algorithm import sync_parallelize
+from max.runtime.asyncrt import parallelism_level
 from std.collections import Array
 from std.math import ceildiv
 from std.memory.alloc import unsafe_alloc
 from std.sys.info import CompilationTarget
+
+comptime MANY_ROWS = 32
+"""Above this, arithmetic takes longer than reading the weights on any CPU."""
 
 comptime BEST = 0
 """Let the CPU decide."""
@@ -116,77 +120,92 @@ def linear_units[
     units: Int,
     x_stride: Int,
 ):
-    """Cuts the blocks among cores; each takes groups of `tile_blocks` and what is left one by one.
+    """Cuts the blocks among cores. x holds `x_stride` 32-bit elements a row, w `units` lines of 16 lanes a block.
     """
     var blocks = ceildiv(n, LANES)
-    var tasks = min(blocks, task_count(m * n * units // 2))
-    var packed = w.unsafe_bitcast[Int32]()
+    var tasks = linear_tasks(m, blocks, units)
+    fork_join(
+        LinearJob[out_dtype, kind](
+            y.unsafe_origin_cast[MutUntrackedOrigin](),
+            x.unsafe_origin_cast[MutUntrackedOrigin](),
+            w.unsafe_bitcast[Int32]().unsafe_origin_cast[MutUntrackedOrigin](),
+            m,
+            n,
+            units,
+            x_stride,
+            blocks,
+            tasks,
+        ),
+        tasks,
+    )
 
-    def run(
-        task: Int,
-    ) {
-        var y,
-        var x,
-        var packed,
-        var m,
-        var n,
-        var units,
-        var x_stride,
-        var blocks,
-        var tasks,
-    }:
-        comptime WIDE = tile_blocks[kind]()
-        var block, last = task_range(task, tasks, blocks)
+
+def linear_tasks(m: Int, blocks: Int, units: Int) -> Int:
+    """One task a core; four with many rows, so that a core that is busy elsewhere does not hold up the rest; at least
+    64 KiB of weights each."""
+    var most = parallelism_level(None) * (4 if m > MANY_ROWS else 1)
+    return max(1, min(most, blocks // 4, blocks * units // 1024))
+
+
+@fieldwise_init
+struct LinearJob[out_dtype: DType, kind: Int](Job):
+    """The arguments of `linear_units`; a task is a contiguous range of blocks.
+    """
+
+    var y: Held[Self.out_dtype]
+    var x: Held[DType.int32]
+    var w: Held[DType.int32]
+    var m: Int
+    var n: Int
+    var units: Int
+    var x_stride: Int
+    var blocks: Int
+    var tasks: Int
+
+    def run(self, task: Int):
+        comptime WIDE = tile_blocks[Self.kind]()
+        var block, last = task_range(task, self.tasks, self.blocks)
         while block + WIDE <= last:
-            group[kind, WIDE](y, x, packed, m, n, units, x_stride, block)
+            self.group[WIDE](block)
             block += WIDE
         while block < last:
-            group[kind, 1](y, x, packed, m, n, units, x_stride, block)
+            self.group[1](block)
             block += 1
 
-    sync_parallelize(run, tasks)
-
-
-@always_inline
-def group[
-    out_dtype: DType, //, kind: Int, BLOCKS: Int
-](
-    y: Ptr[out_dtype],
-    x: Ptr[DType.int32],
-    packed: Ptr[DType.int32],
-    m: Int,
-    n: Int,
-    units: Int,
-    x_stride: Int,
-    block: Int,
-):
-    """All rows of x times BLOCKS blocks, in tiles of as even a height as possible.
-    """
-    var sums = Array[Float32, TILE_ROWS * BLOCKS * LANES](fill=0)
-    var at = Ptr[DType.float32](to=sums[0])
-    var w = packed.unsafe_offset(block * units * LANES)
-    var next = w.unsafe_offset(BLOCKS * units * LANES)
-    var tiles = ceildiv(m, TILE_ROWS)
-    for t in range(tiles):
-        var first, last = task_range(t, tiles, m)
-        var rows = x.unsafe_offset(first * x_stride)
-        comptime for height in range(1, TILE_ROWS + 1):
-            if last - first == height:
-                if tiles == 1:
-                    tile[kind, height, BLOCKS, BLOCKS](
-                        at, rows, x_stride, w, units, next
-                    )
-                comptime if height >= TILE_ROWS // 2:  # heights of two tiles or more, evenly cut
-                    if t < 2 and tiles > 1:
-                        comptime half = ceildiv(BLOCKS, 2)
-                        var part = next.unsafe_offset(t * half * units * LANES)
-                        tile[kind, height, BLOCKS, half](
-                            at, rows, x_stride, w, units, part
-                        )
-                    elif t >= 2:
-                        tile[kind, height, BLOCKS, 0](
-                            at, rows, x_stride, w, units, next
-                        )
-        store_tile[BLOCKS](
-            y.unsafe_offset(first * n), at, last - first, n, block * LANES
+    @always_inline
+    def group[BLOCKS: Int](self, block: Int):
+        """All rows of x times BLOCKS blocks, in tiles of as even a height as possible.
+        """
+        var sums = Array[Float32, TILE_ROWS * BLOCKS * LANES](fill=0)
+        var at = Ptr[DType.float32](to=sums[0])
+        var w = self.w.as_unsafe_any_origin().unsafe_offset(
+            block * self.units * LANES
         )
+        var next = w.unsafe_offset(BLOCKS * self.units * LANES)
+        var tiles = ceildiv(self.m, TILE_ROWS)
+        for t in range(tiles):
+            var first, last = task_range(t, tiles, self.m)
+            var rows = self.x.as_unsafe_any_origin().unsafe_offset(
+                first * self.x_stride
+            )
+            comptime for height in range(1, TILE_ROWS + 1):
+                if last - first == height:
+                    if tiles == 1:
+                        tile[Self.kind, height, BLOCKS, BLOCKS](
+                            at, rows, self.x_stride, w, self.units, next
+                        )
+                    comptime if height >= TILE_ROWS // 2:  # two tiles or more are at least half full
+                        if t < 2 and tiles > 1:
+                            comptime half = ceildiv(BLOCKS, 2)
+                            var part = next.unsafe_offset(
+                                t * half * self.units * LANES
+                            )
+                            tile[Self.kind, height, BLOCKS, half](
+                                at, rows, self.x_stride, w, self.units, part
+                            )
+                        elif t >= 2:
+                            tile[Self.kind, height, BLOCKS, 0](
+                                at, rows, self.x_stride, w, self.units, next
+                            )
+            var to = self.y.as_unsafe_any_origin().unsafe_offset(first * self.n)
+            store_tile[BLOCKS](to, at, last - first, self.n, block * LANES)

@@ -36,12 +36,20 @@ def _digest(source: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-@cache
 def load(name: str) -> ModuleType:
     """Imports the extension built from `name`.mojo of this folder; builds it first if its sources changed.
 
     Raises MiliError with the compiler's messages if it does not compile.
     """
+    loaded = _load(name)
+    if isinstance(loaded, MiliError):
+        raise loaded
+    return loaded
+
+
+@cache
+def _load(name: str) -> ModuleType | MiliError:
+    """As `load`, but a failure is returned, so that it is remembered like a success and not tried again."""
     source = FOLDER / f"{name}.mojo"
     library = ROOT / ".cache" / "native" / _digest(source) / f"{name}.so"
     if not library.exists():
@@ -50,7 +58,7 @@ def load(name: str) -> ModuleType:
         command = [_mojo(), "build", "--emit", "shared-lib", "-I", str(ROOT), str(source), "-o", str(part)]
         built = subprocess.run(command, capture_output=True, text=True)
         if built.returncode != 0:
-            raise MiliError(f"{source.name} does not compile:\n{built.stderr}")
+            return MiliError(f"{source.name} does not compile:\n{built.stderr}")
         part.replace(library)
     spec = importlib.util.spec_from_file_location(name, library)
     assert spec is not None
