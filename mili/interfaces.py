@@ -1,7 +1,7 @@
 """What the engine asks of its parts: any model, cache and tokenizer with these methods will do."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class Model(Protocol):
 
     @property
     def config(self) -> ModelConfig: ...
-    def forward(self, batch: Batch, cache: Cache, /) -> ForwardOutput: ...
+    def forward(self, batch: Batch, cache: Any, /) -> ForwardOutput: ...
 
 
 class Decoder(Protocol):
