@@ -16,11 +16,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from max.driver import Device
-    from max.graph import Graph
 
 TARGETS = {"sm_80": "cuda", "sm_90a": "cuda", "gfx942": "hip"}
 
@@ -33,58 +28,14 @@ def compile_for(target: str) -> None:
     driver.set_virtual_device_target_arch(target)
     driver.set_virtual_device_count(1)
     from max.driver import Accelerator
+    from max.dtype import DType
     from max.engine import InferenceSession
 
+    from benchmarks.gpu.all_ops import graph_of_all_ops
+
+    cases = [(DType.bfloat16, 128), (DType.bfloat16, 64), (DType.float16, 96), (DType.float32, 80)]
     device = Accelerator()
-    InferenceSession(devices=[device]).compile(graph_of_all_ops(device))
-
-
-def graph_of_all_ops(device: Device) -> Graph:
-    """A graph that stages every op once for each dtype and head dimension that kernels treat differently."""
-    from max.dtype import DType
-    from max.graph import BufferType, DeviceRef, Graph, TensorType
-
-    from mili import ops
-    from mili.kernel_path import kernel_path
-
-    ref = DeviceRef.from_device(device)
-    int32, float32 = DType.int32, DType.float32
-    cases = [(DType.bfloat16, 128), (DType.bfloat16, 64), (DType.float16, 96), (float32, 80)]
-    kv_heads, group, page_size, width, vocabulary = 2, 2, 16, 256, 1000
-    types = [TensorType(int32, ["tokens"], ref)] * 3
-    types += [TensorType(int32, ["offsets"], ref), TensorType(int32, ["rows"], ref)]
-    types += [TensorType(int32, ["rows", "pages"], ref), TensorType(int32, ["logits"], ref)]
-    shared = len(types)
-    for dtype, dim in cases:
-        qkv = (group * kv_heads + 2 * kv_heads) * dim
-        types += [
-            TensorType(dtype, [vocabulary, width], ref),
-            TensorType(dtype, [width], ref),
-            TensorType(dtype, [qkv, width], ref),
-            TensorType(dtype, [dim], ref),
-            TensorType(float32, ["positions", dim], ref),
-            BufferType(dtype, ["cache", 2, kv_heads, page_size, dim], ref),
-            TensorType(dtype, [2 * width, group * kv_heads * dim], ref),
-        ]
-    with Graph("all_ops", input_types=types, custom_extensions=[kernel_path()]) as graph:
-        tokens, positions, slots, offsets, lengths, table, rows = (v.tensor for v in graph.inputs[:shared])
-        outputs = []
-        for i in range(len(cases)):
-            at = graph.inputs[shared + 7 * i : shared + 7 * i + 7]
-            embed, weight, qkv, norm, cos_sin = (v.tensor for v in at[:5])
-            cache, out = at[5].buffer, at[6].tensor
-            x = ops.embedding(tokens, embed, width)
-            h = ops.rms_norm(x, weight, 1e-6)
-            h = ops.linear(h, qkv, int(qkv.shape[0]))
-            q_norm = norm if i % 2 == 0 else None
-            q = ops.qk_norm_rope_write(h, q_norm, q_norm, 1e-6, cos_sin, positions, slots, cache)
-            o = ops.attention(q, cache, offsets, lengths, table, 0.1)
-            h = ops.swiglu(ops.linear(o, out, 2 * width))
-            h, x = ops.add_rms_norm(h, x, weight, 1e-6)
-            logits = ops.linear(ops.gather_rows(h, rows), embed, vocabulary, out_dtype=float32)
-            outputs += [ops.argmax(logits), x]
-        graph.output(*outputs)
-    return graph
+    InferenceSession(devices=[device]).compile(graph_of_all_ops(device, cases))
 
 
 def main() -> int:

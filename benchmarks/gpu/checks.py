@@ -1,0 +1,257 @@
+"""Checks of every GPU kernel against PyTorch in float32 or float64, on odd sizes, with poisoned outputs and caches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.gpu.harness import Report, poison
+from benchmarks.gpu.kernels import Kernels, Tensor
+
+BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
+BOUND = {BF16: 8e-3, F16: 1.5e-3, F32: 2e-6}
+"""Relative error in norm that is allowed: one rounding of the output and, for tensor cores, of probabilities."""
+
+
+def randn(*shape: int, dtype: torch.dtype = BF16, scale: float = 1.0) -> Tensor:
+    """Normal random numbers on the GPU."""
+    return (torch.randn(*shape, device="cuda") * scale).to(dtype)
+
+
+def int32(values: list[int]) -> Tensor:
+    """An int32 tensor on the GPU."""
+    return torch.tensor(values, dtype=torch.int32, device="cuda")
+
+
+def check_rowwise(k: Kernels, report: Report) -> None:
+    """RMSNorm, fused RMSNorm, SwiGLU, row gathering, argmax."""
+    shapes = [(BF16, 1, 1024), (BF16, 7, 576), (BF16, 33, 4096), (BF16, 5, 12288), (BF16, 3, 1001)]
+    for dtype, rows, width in [*shapes, (F32, 5, 1024), (F32, 3, 130)]:
+        x, weight = randn(rows, width, dtype=dtype, scale=3), randn(width, dtype=dtype)
+        y = poison(x.shape, dtype)
+        k.rms_norm(y, x, weight, 1e-6)
+        k.synchronize()
+        report.check(f"rms_norm {dtype} {rows}x{width}", y, norm(x.double(), weight, 1e-6), BOUND[dtype])
+        if dtype == F32:
+            continue
+        residual = randn(rows, width, dtype=dtype)
+        total = poison(x.shape, dtype)
+        y = poison(x.shape, dtype)
+        k.add_rms_norm(y, total, x, residual, weight, 1e-6)
+        k.synchronize()
+        report.equal(f"add_rms_norm total {rows}x{width}", total, (x.float() + residual.float()).to(dtype))
+        report.check(f"add_rms_norm {rows}x{width}", y, norm(total.double(), weight, 1e-6), BOUND[dtype])
+    for dtype, rows, width in [(BF16, 1, 3072), (BF16, 9, 1536), (BF16, 4, 77), (F32, 3, 48)]:
+        x = randn(rows, 2 * width, dtype=dtype, scale=4)
+        y = poison((rows, width), dtype)
+        k.swiglu(y, x)
+        k.synchronize()
+        gate, up = x.double().chunk(2, dim=1)
+        report.check(f"swiglu {dtype} {rows}x{width}", y, torch.nn.functional.silu(gate) * up, BOUND[dtype])
+    x = randn(50, 1032)
+    for width in (1032, 1001):
+        source = x[:, :width].contiguous()
+        rows_ = int32([3, 49, 0, -1, 50, 3])
+        y = poison((6, width), BF16)
+        k.gather_rows(y, source, rows_)
+        k.synchronize()
+        want = source[rows_.clamp(0, 49).long()]
+        want[3:5] = 0
+        report.equal(f"gather_rows {width}", y, want)
+    for rows, width in [(1, 151936), (5, 1003), (3, 7)]:
+        logits = randn(rows, width, dtype=F32)
+        best = int(torch.randint(0, width, (1,)))
+        logits[0, best] = logits[0, -1] = logits[0].max() + 1
+        tokens = poison((rows,), torch.int32)
+        k.argmax(tokens, logits)
+        k.synchronize()
+        want = torch.tensor([int((r == r.max()).nonzero()[0]) for r in logits], dtype=torch.int32, device="cuda")
+        report.equal(f"argmax {rows}x{width}", tokens, want)
+
+
+def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm in the dtype of x."""
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight.to(x.dtype)
+
+
+def check_linear(k: Kernels, report: Report) -> None:
+    """Row counts around every tile boundary, odd N, K that is no multiple of a tile."""
+    shapes = [(1024, 1024), (4096, 1024), (1000, 576), (130, 200), (72, 8), (12288, 256)]
+    for n, depth in shapes:
+        w = randn(n, depth, scale=0.05)
+        for m in (1, 2, 3, 7, 8, 9, 16, 17, 31, 32, 33, 64, 65, 127, 128, 129, 256, 300):
+            x = randn(m, depth)
+            y = poison((m, n), BF16)
+            k.linear(y, x, w)
+            k.synchronize()
+            report.check(f"linear bf16 {m}x{n}x{depth}", y, x.double() @ w.double().T, BOUND[BF16])
+    for m, n, depth in [(3, 1000, 576), (130, 999, 576)]:
+        x, w = randn(m, depth), randn(n, depth, scale=0.05)
+        y = poison((m, n), F32)
+        k.linear(y, x, w)
+        k.synchronize()
+        report.check(f"linear bf16->f32 {m}x{n}x{depth}", y, x.double() @ w.double().T, 1e-5)
+    for dtype in (F16, F32):
+        for m, n, depth in [(1, 130, 200), (5, 576, 576), (17, 130, 203), (100, 257, 64), (3, 50, 33), (128, 256, 512)]:
+            x, w = randn(m, depth, dtype=dtype), randn(n, depth, dtype=dtype, scale=0.05)
+            y = poison((m, n), dtype)
+            k.linear(y, x, w)
+            k.synchronize()
+            report.check(f"linear {dtype} {m}x{n}x{depth}", y, x.double() @ w.double().T, BOUND[dtype])
+    x, w = randn(5, 203), randn(64, 203, scale=0.05)
+    y = poison((5, 64), BF16)
+    k.linear(y, x, w)
+    k.synchronize()
+    report.check("linear bf16 5x64x203", y, x.double() @ w.double().T, BOUND[BF16])
+
+
+def check_rope(k: Kernels, report: Report) -> None:
+    """Query/key norm, rotation and the write into pages, with padding slots."""
+    for dim, dtype, with_norm in [(128, BF16, True), (64, BF16, False), (80, F32, True)]:
+        for tokens, heads, kv_heads, page_size in [(1, 16, 8, 16), (37, 4, 2, 8), (19, 3, 3, 128)]:
+            qkv = randn(tokens, (heads + 2 * kv_heads) * dim, dtype=dtype)
+            weights = (randn(dim, dtype=dtype), randn(dim, dtype=dtype)) if with_norm else None
+            angles = torch.rand(500, dim // 2, device="cuda") * 6
+            cos_sin = torch.cat([angles.cos(), angles.sin()], 1).contiguous()
+            positions = torch.randint(0, 500, (tokens,), device="cuda", dtype=torch.int32)
+            pages = 40
+            slots = torch.randperm(pages * page_size, device="cuda")[:tokens].to(torch.int32)
+            if tokens > 5:
+                slots[3] = -1
+            kv = poison((pages, 2, kv_heads, page_size, dim), dtype)
+            q = poison((tokens, heads, dim), dtype)
+            k.qk_norm_rope_write(q, qkv, weights, 1e-6, cos_sin, positions, slots, kv)
+            k.synchronize()
+            x = qkv.double().view(tokens, -1, dim)
+            parts = [x[:, :heads], x[:, heads : heads + kv_heads], x[:, heads + kv_heads :]]
+            cos, sin = cos_sin[positions.long()].double()[:, None].chunk(2, -1)
+            for i in range(2):
+                if weights:
+                    parts[i] = norm(parts[i], weights[i], 1e-6)
+                a, b = parts[i].chunk(2, -1)
+                parts[i] = torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+            name = f"rope {dim} {dtype} norm={with_norm} T={tokens} PS={page_size}"
+            report.check(name + " q", q, parts[0], BOUND[dtype])
+            live = slots >= 0
+            page, offset = slots[live].long() // page_size, slots[live].long() % page_size
+            report.check(name + " k", kv[page, 0, :, offset], parts[1][live], BOUND[dtype])
+            report.equal(name + " v", kv[page, 1, :, offset], parts[2][live].to(dtype))
+            report.check(name + " untouched", kv.isnan().sum(), torch.tensor(
+                kv.numel() - int(live.sum()) * 2 * kv_heads * dim, device="cuda"), 0.0)  # fmt: skip
+
+
+@dataclass
+class Paged:
+    """A ragged batch over a paged cache whose unused places are NaN."""
+
+    q: Tensor
+    kv: Tensor
+    offsets: Tensor
+    lengths: Tensor
+    pages: Tensor
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    def reference(self, scale: float, window: int) -> Tensor:
+        """Attention in float64, one request after another."""
+        outputs = []
+        group = self.q.shape[1] // self.kv.shape[2]
+        for b, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
+            first, end = int(self.offsets[b]), int(self.offsets[b + 1])
+            q = self.q[first:end].double()
+            kd, vd = (t.double().repeat_interleave(group, 1) for t in (keys, values))
+            scores = torch.einsum("thd,jhd->htj", q, kd) * scale
+            position = torch.arange(len(keys) - (end - first), len(keys), device="cuda")[:, None]
+            j = torch.arange(len(keys), device="cuda")[None]
+            hidden = j > position
+            if window:
+                hidden = hidden | (j <= position - window)
+            p = scores.masked_fill(hidden, float("-inf")).softmax(-1)
+            outputs.append(torch.einsum("htj,jhd->thd", p, vd))
+        return torch.cat(outputs)
+
+
+def paged(new: list[int], contexts: list[int], heads: int, kv_heads: int, dim: int, page_size: int,
+          dtype: torch.dtype, spare: int = 3, scale: float = 1.0) -> Paged:  # fmt: skip
+    """Random requests with `new` tokens each of contexts that long, on randomly ordered pages."""
+    counts = [-(-c // page_size) for c in contexts]
+    total = sum(counts) + 2
+    order = torch.randperm(total, device="cuda").tolist()
+    kv = poison((total, 2, kv_heads, page_size, dim), dtype)
+    table = torch.zeros(len(new), max(counts) + spare, dtype=torch.int32, device="cuda")
+    keys, values = [], []
+    for b, (context, count) in enumerate(zip(contexts, counts, strict=True)):
+        own = torch.tensor(order[sum(counts[:b]) : sum(counts[:b]) + count], device="cuda")
+        table[b, :count] = own.int()
+        both = randn(2, context, kv_heads, dim, dtype=dtype, scale=scale)
+        j = torch.arange(context, device="cuda")
+        kv[own[j // page_size], 0, :, j % page_size] = both[0]
+        kv[own[j // page_size], 1, :, j % page_size] = both[1]
+        keys.append(both[0])
+        values.append(both[1])
+    offsets = int32([sum(new[:b]) for b in range(len(new) + 1)])
+    return Paged(randn(sum(new), heads, dim, dtype=dtype), kv, offsets, int32(contexts), table, keys, values)
+
+
+def check_attention(k: Kernels, report: Report) -> None:
+    """Decode, prefill, mixed, windows, head ratios 1 to 16, page sizes 8 to 128, lengths around every boundary."""
+    decode = [[1], [2], [15], [16], [17], [63, 64, 65], [127, 128, 129, 1], [1000, 3, 511, 512, 513], [3000]]
+    prefill = [
+        ([5], [5]),
+        ([64], [64]),
+        ([65, 3], [65, 10]),
+        ([1, 130, 1], [77, 130, 300]),
+        ([200], [456]),
+        ([1000], [1000]),
+    ]
+    cases: list[tuple[list[int], list[int]]] = [([1] * len(c), c) for c in decode] + prefill
+    heads = [(16, 8, 128, BF16), (32, 8, 128, BF16), (9, 3, 64, BF16), (4, 4, 80, BF16), (16, 1, 128, BF16)]
+    heads += [(6, 2, 96, F16), (4, 2, 128, F32), (4, 2, 18, BF16)]
+    for h, kh, dim, dtype in heads:
+        for i, (new, contexts) in enumerate(cases):
+            page_size = (8, 16, 32, 64, 128)[i % 5]
+            for window in (0, 40):
+                case = paged(new, contexts, h, kh, dim, page_size, dtype)
+                o = poison((sum(new), h, dim), dtype)
+                k.attention(o, case.q, case.kv, case.offsets, case.lengths, case.pages, dim**-0.5, window)
+                k.synchronize()
+                name = f"attention H{h}/{kh} D{dim} {dtype} new={new} ctx={contexts} PS={page_size} W={window}"
+                bound = 5e-6 if dtype == F32 else 2 * BOUND[dtype]
+                report.check(name, o, case.reference(dim**-0.5, window), bound)
+
+
+def check_repeatable(k: Kernels, report: Report) -> None:
+    """Fifty runs on the same input give the same bits."""
+    case = paged([1, 1, 1], [700, 33, 129], 16, 8, 128, 16, BF16)
+    mixed = paged([100, 1, 30], [700, 33, 129], 16, 8, 128, 16, BF16)
+    x, w = randn(200, 1024), randn(1000, 1024, scale=0.05)
+    for name, rows in (("linear 5", 5), ("linear 40", 40), ("linear 200", 200)):
+        first = None
+        for _ in range(50):
+            y = poison((rows, 1000), BF16)
+            k.linear(y, x[:rows], w)
+            k.synchronize()
+            first = y if first is None else first
+            if not torch.equal(y, first):
+                break
+        report.equal(f"repeatable {name}", y, first)
+    for name, c in (("decode", case), ("prefill", mixed)):
+        first = None
+        for _ in range(50):
+            o = poison(tuple(c.q.shape), BF16)
+            k.attention(o, c.q, c.kv, c.offsets, c.lengths, c.pages, 0.088)
+            k.synchronize()
+            first = o if first is None else first
+            if not torch.equal(o, first):
+                break
+        report.equal(f"repeatable {name}", o, first)
+
+
+ALL = {
+    "rowwise": check_rowwise,
+    "linear": check_linear,
+    "rope": check_rope,
+    "attention": check_attention,
+    "repeatable": check_repeatable,
+}
