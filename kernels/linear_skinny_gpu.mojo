@@ -213,6 +213,6 @@ def linear_skinny_gpu[
             go[4, 2, 2]()
     else:
         if wide:
-            go[8, 3, 2]()
+            go[8, 2, 2]()
         else:
             go[8, 2, 2]()

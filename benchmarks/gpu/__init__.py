@@ -1,0 +1,1 @@
+"""The GPU kernels checked and timed on a GPU."""
