@@ -218,6 +218,7 @@ class PagedKVCache:
         place = device if device is not None else CPU()
         # Zeroed, because a kernel may multiply what lies beyond the context by a zero weight, and 0 * NaN is NaN.
         self.buffers: list[Buffer] = [Buffer.zeros(shape, dtype, place) for _ in range(num_layers)]
+        place.synchronize()  # the zeroing runs beside us: without this it wipes what the first steps write
 
     @property
     def bytes_per_page(self) -> int:

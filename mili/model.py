@@ -84,6 +84,8 @@ class Qwen3Model:
         registry[_COS_SIN] = Buffer.from_numpy(cos_sin_table(config, self.max_positions))
         shapes = {name: (buffer.dtype, buffer.shape) for name, buffer in registry.items()}
         graph = build_graph(config, shapes, DeviceRef.from_device(device), DTYPES[dtype], page_size)
+        # On the CPU the compiled model reads these very arrays, and does not keep them alive.
+        self._weights = registry
         devices = [device] if device.is_host else [device, CPU()]
         self._model: Model = InferenceSession(devices=devices).load(graph, weights_registry=registry)
 
