@@ -92,12 +92,24 @@ class ChatTemplate:
 
 
 def _normalised(message: Message, index: int) -> dict[str, Any]:
-    """Plain values without nulls (templates test for absence); reasoning under the name that templates read."""
+    """Plain values without nulls (templates test for absence), text parts joined, reasoning under its usual name."""
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise RequestError(f"messages[{index}] is {message!r}; it must be an object with a role and content.")
     plain = {key: value for key, value in _plain(message, f"messages[{index}]").items() if value is not None}
+    if isinstance(plain.get("content"), list):
+        plain["content"] = "\n".join(_text(part, index) for part in plain["content"])
+    if plain.get("tool_calls"):
+        plain.setdefault("content", "")  # clients send null; templates add to it
     reasoning = next((plain[key] for key in _REASONING if key in plain), None)
     return plain if reasoning is None else {"thinking": reasoning, **plain, "reasoning_content": reasoning}
+
+
+def _text(part: Any, index: int) -> str:
+    """The text of a content part; no other kind of part can be rendered by a text model."""
+    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    kind = part.get("type") if isinstance(part, dict) else part
+    raise RequestError(f"messages[{index}] has content of type {kind!r}; only text is supported.")
 
 
 def _plain(value: Any, name: str) -> Any:

@@ -54,11 +54,15 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], source: str) -> Tokenizer:
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.decoder = decoders.ByteLevel()
     types = get("token_type", [1] * len(tokens))
+    if len(types) != len(tokens):
+        raise TokenizerError(f"{source}: {len(types)} token types for {len(tokens)} tokens.")
     added = [(token, kind) for token, kind in zip(tokens, types, strict=True) if kind in (_CONTROL, _USER_DEFINED)]
     # One call: adding them one by one rebuilds the matcher each time.
     tokenizer.add_tokens([AddedToken(token, special=kind == _CONTROL, normalized=False) for token, kind in added])
     if get("add_bos_token", kind == "llama-bpe"):
         bos = get("bos_token_id")
+        if not 0 <= bos < len(tokens):
+            raise TokenizerError(f"{source}: bos_token_id {bos} lies outside the vocabulary of {len(tokens)}.")
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{tokens[bos]} $A", special_tokens=[(tokens[bos], bos)]
         )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class QwenTokenizer:
                 special[name] = text
         return cls(tokenizer, special, metadata.get("tokenizer.chat_template"), str(path))
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
         """One more than the highest token id."""
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
