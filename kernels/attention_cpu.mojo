@@ -117,6 +117,8 @@ def attention_cpu[
                 - Int(row_offsets[unsafe_offset=b + 1])
                 + t
             )
+            if t >= Int(row_offsets[unsafe_offset=b + 1]):
+                last = -1  # padding: no request owns the token
             var first = (
                 max(0, last - shape.window + 1) if shape.window > 0 else 0
             )

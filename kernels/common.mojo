@@ -1,7 +1,6 @@
 """What the kernels share: the pointer type, float32 loads and stores, and how work is cut into tasks."""
 
 from max.runtime.asyncrt import parallelism_level
-from std.math import ceildiv
 
 comptime Ptr[dtype: DType] = Pointer[Scalar[dtype], MutAnyOrigin]
 """A pointer to elements on the device that the kernel runs on."""

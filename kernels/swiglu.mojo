@@ -7,7 +7,7 @@ row holds both halves:
 
     gate_up row t  | g: I values | u: I values |   ->   y row t  | I values |
 
-exp(-g) overflows to infinity for g below -88 and silu is then -0, which is the right limit.
+The vectorised exp saturates instead of overflowing, so for g below -88 silu is a tiny negative number instead of -0.
 """
 
 from .common import (

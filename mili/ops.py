@@ -11,29 +11,22 @@ from typing import TypeAlias
 from max.dtype import DType
 from max.graph import BufferValue, DeviceRef, Dim, StaticDim, TensorType, TensorValue, ops
 
+from mili.packing import packed_shape
+
 Weight: TypeAlias = TensorValue
 """A matrix [N, K]: row-major on a GPU, packed on the CPU (docs/architecture.md)."""
 
 
-def packed_shape(n: int, k: int, dtype: DType) -> list[int]:
-    """Shape of a packed [n, k] matrix on the CPU: [ceil(n/16), ceil(k/2), 16, 2] bfloat16, [ceil(n/16), k, 16] float32.
-
-    Raises ValueError for another dtype: the CPU kernels have none.
-    """
-    if dtype == DType.bfloat16:
-        return [-(-n // 16), -(-k // 2), 16, 2]
-    if dtype == DType.float32:
-        return [-(-n // 16), k, 16]
-    raise ValueError(f"dtype is {dtype}; CPU kernels take float32 or bfloat16")
-
-
 def weight_type(n: int, k: int, dtype: DType, device: DeviceRef) -> TensorType:
-    """Type of a matrix [n, k] as the kernels of `device` read it."""
-    shape = packed_shape(n, k, dtype) if device.is_cpu() else [n, k]
+    """Type of a matrix [n, k] as the kernels of `device` read it: packed on the CPU, row-major on a GPU.
+
+    Raises ValueError for a dtype that the CPU kernels do not have (float16).
+    """
+    shape = packed_shape(n, k, dtype.name) if device.is_cpu() else (n, k)
     return TensorType(dtype, shape, device)
 
 
-def embedding(tokens: TensorValue, table: Weight, width: int) -> TensorValue:
+def embedding(tokens: TensorValue, table: Weight, width: int | Dim) -> TensorValue:
     """Rows of the embedding table: tokens [T] int32, table [V, E] (packed on the CPU), width E -> [T, E].
 
     A token outside the table gives a row of zeros.
@@ -62,7 +55,7 @@ def add_rms_norm(
     return y.tensor, total.tensor
 
 
-def linear(x: TensorValue, w: Weight, n: int, out_dtype: DType | None = None) -> TensorValue:
+def linear(x: TensorValue, w: Weight, n: int | Dim, out_dtype: DType | None = None) -> TensorValue:
     """Product x [M, K] @ w.T -> [M, n]; w is [n, K] (packed on the CPU), out_dtype is x's or float32.
 
     `n` is given because a packed matrix knows its rows only to the next multiple of 16. Sums are float32.
@@ -155,8 +148,8 @@ def attention(
 
 def swiglu(gate_up: TensorValue) -> TensorValue:
     """The feed-forward gate: gate_up [T, 2 I] -> silu(gate) * up [T, I] (arXiv:2002.05202)."""
-    columns = _static(gate_up.shape[1], "columns of gate_up")
-    if columns % 2:
+    columns = gate_up.shape[1]
+    if isinstance(columns, StaticDim) and int(columns) % 2:
         raise ValueError(f"swiglu: gate_up has {columns} columns; it must be two halves of equal width")
     out = TensorType(gate_up.dtype, [gate_up.shape[0], columns // 2], gate_up.device)
     return ops.custom("mili_swiglu", gate_up.device, [gate_up], [out])[0].tensor
