@@ -1,9 +1,12 @@
 """Which device the engine runs on, and in which number format by default."""
 
+import sys
+
 from max.driver import CPU, Accelerator, Device, accelerator_count
 from max.dtype import DType
 
 from mili.errors import DeviceError
+from mili.hardware import find_gpus
 
 DTYPES = {"float32": DType.float32, "bfloat16": DType.bfloat16, "float16": DType.float16}
 
@@ -11,13 +14,17 @@ DTYPES = {"float32": DType.float32, "bfloat16": DType.bfloat16, "float16": DType
 def select_device(name: str = "auto") -> Device:
     """The device called `name`: `auto` (the first GPU, else the CPU), `cpu`, `gpu`, or `gpu:1`.
 
+    When `auto` has to leave a GPU unused, it says why in one sentence on stderr.
     Raises DeviceError if the name is unknown or the GPU asked for is not there.
     """
     if name == "cpu":
         return CPU()
     count = accelerator_count()
     if name == "auto":
-        return Accelerator(0) if count else CPU()
+        gpus = find_gpus(count=lambda: min(count, 1))  # opening each one would take memory on it
+        if gpus.problem is not None:
+            print(f"note: {gpus.problem} The CPU is used.", file=sys.stderr)
+        return Accelerator(0) if gpus.usable else CPU()
     kind, _, index = name.partition(":")
     if kind != "gpu" or not (index.isdigit() or index == ""):
         raise DeviceError(f"device {name!r} is unknown; use auto, cpu, gpu or gpu:N.")
