@@ -12,7 +12,7 @@ from mili.errors import DeviceError
 from mili.hardware import Gpus, cpu_description, find_gpus, nvidia_driver, pci_gpus
 from tests.tiny_models import write_folder
 
-OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs)  Sun Jul 27 2025\nGCC 12\n"
+OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs)\nGCC 12\n"
 OLD = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.256.02  Thu May  2 14:37:44 UTC 2024\n"
 
 
