@@ -41,7 +41,7 @@ class RawTensor:
         """
         stored = self.data[index]
         if self.decode is None and self.dtype == dtype:
-            return stored
+            return stored if stored.flags.aligned else stored.copy()  # a header may have any length
         values = self.decode(stored) if self.decode is not None else to_float32(stored, self.dtype)
         result = from_float32(values, dtype)
         if dtype == "float16" and not np.array_equal(np.isfinite(values), np.isfinite(result)):

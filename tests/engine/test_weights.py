@@ -104,6 +104,23 @@ def test_unchanged_matrices_are_views_of_the_file(tmp_path: Path) -> None:
     assert loaded["layers.0.qkv"].data.flags.owndata
 
 
+@pytest.mark.parametrize("spaces", range(4))
+def test_a_header_of_any_length(tmp_path: Path, spaces: int) -> None:
+    """Writers pad the header so that tensors are aligned, but the format does not ask for it."""
+    file = write_folder(tmp_path, "qwen3_ratio2", "bfloat16") / "model.safetensors"
+    config = Qwen3Config.from_pretrained(tmp_path)
+    expected = WeightLoader(tmp_path, config).load("bfloat16", packed=False)
+    data = file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + length] + b" " * spaces
+    file.unlink()  # what is loaded is a view of the old one
+    file.write_bytes((length + spaces).to_bytes(8, "little") + header + data[8 + length :])
+    for packed in (True, False):
+        for name, tensor in WeightLoader(tmp_path, config).load("bfloat16", packed).items():
+            assert tensor.data.flags.aligned
+            np.testing.assert_array_equal(rows_of(tensor, expected[name].shape), rows_of(expected[name], (1,)))
+
+
 def test_a_tied_head_in_the_file_is_left_out(tmp_path: Path) -> None:
     write_folder(tmp_path, "qwen3_ratio2")
     weights = checkpoint(CASES["qwen3_ratio2"], 1)
