@@ -21,6 +21,8 @@ from mili.rope import RopeConfig, parse_rope
 _PLAIN = {"F32": ("float32", np.float32), "F16": ("float16", np.float16), "BF16": ("bfloat16", np.uint16)}
 QUANTISED = ("Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
 _ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
+# GGUF names one end token; these end a turn or a text too, as the models' own generation settings say.
+_MORE_ENDS = {"qwen2": ("<|endoftext|>",), "llama-bpe": ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")}
 # Metadata value types: struct codes of the scalars; 8 is a string, 9 an array.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -150,6 +152,11 @@ def config_from_gguf(file: GGUFFile) -> Qwen3Config:
             f"{source}: architecture {architecture!r} is not supported; supported: {', '.join(_ARCHITECTURES)}."
         )
 
+    if metadata.get("split.count", 1) != 1:
+        raise ConfigError(
+            f"{source} is one of {metadata['split.count']} parts of a model; join them with llama-gguf-split --merge."
+        )
+
     def get(key: str, default: Any = None) -> Any:
         value = metadata.get(f"{architecture}.{key}", default)
         if value is None:
@@ -179,7 +186,6 @@ def config_from_gguf(file: GGUFFile) -> Qwen3Config:
     shapes = file.shapes()
     if "token_embd.weight" not in shapes:
         raise WeightError(f"{source}: token_embd.weight is missing.")
-    eos = [metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
     kind = file.kinds()["token_embd.weight"]
     try:
         return Qwen3Config(
@@ -198,13 +204,22 @@ def config_from_gguf(file: GGUFFile) -> Qwen3Config:
             rope=_rope(file, str(architecture), context),
             windows=(0,) * layers,
             bos_token_id=metadata.get("tokenizer.ggml.bos_token_id"),
-            eos_token_ids=tuple(dict.fromkeys(token for token in eos if token is not None)),
+            eos_token_ids=_end_tokens(metadata),
             dtype=_PLAIN[kind][0] if kind in _PLAIN else "bfloat16",
         )
     except ConfigError as error:
         raise error if str(error).startswith(source) else ConfigError(f"{source}: {error}") from None
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{source}: its metadata has a value of the wrong type ({error}).") from None
+
+
+def _end_tokens(metadata: dict[str, Any]) -> tuple[int, ...]:
+    """Ids that end the output, the file's own end token first."""
+    ends = [metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
+    names = _MORE_ENDS.get(metadata.get("tokenizer.ggml.pre", ""), ())
+    tokens = metadata.get("tokenizer.ggml.tokens", [])
+    ends += [i for i, token in enumerate(tokens) if token in names] if names else []
+    return tuple(dict.fromkeys(token for token in ends if token is not None))
 
 
 def _rope(file: GGUFFile, architecture: str, context: int) -> RopeConfig:

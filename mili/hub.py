@@ -105,7 +105,8 @@ def fetch(name: str) -> Path:
         folder = make_folder(base / "snapshots" / commit)
         with _lock(base / "lock"):
             for file in info.siblings or []:
-                if any(fnmatchcase(file.rfilename, pattern) for pattern in PATTERNS):
+                name_of_file = file.rfilename
+                if "/" not in name_of_file and any(fnmatchcase(name_of_file, pattern) for pattern in PATTERNS):
                     _fetch_file(api, repository, commit, file, folder)
     except MiliError:
         raise

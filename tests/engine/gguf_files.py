@@ -69,10 +69,12 @@ def write_gguf(
     kind: str = "F32",
     metadata: dict[str, Any] | None = None,
     extra: Weights | None = None,
+    tokens: tuple[str, list[str]] | None = None,
 ) -> Weights:
     """Write `weights` as GGUF; matrices as `kind`, vectors in float32. Returns what the file's tensors hold, by name.
 
-    `metadata` adds to or (None) removes from the usual keys, named without the architecture.
+    `metadata` adds to or (None) removes from the usual keys, named without the architecture. `extra` are tensors by
+    their GGUF names, `tokens` a pre-tokeniser and a vocabulary.
     """
     arch = config["model_type"]
     writer = gguf.GGUFWriter(path, arch)
@@ -98,6 +100,9 @@ def write_gguf(
             writer.add_array(name, value)
         elif value is not None:
             writer.add_uint32(name, value)
+    if tokens is not None:
+        writer.add_tokenizer_pre(tokens[0])
+        writer.add_token_list(tokens[1])
     writer.add_uint32("tokenizer.ggml.bos_token_id", 1)
     writer.add_uint32("tokenizer.ggml.eos_token_id", 2)
     held: Weights = {}

@@ -10,7 +10,7 @@ import pytest
 
 from mili.config import Qwen3Config
 from mili.errors import ConfigError, MiliError, WeightError
-from mili.gguf import GGUFFile
+from mili.gguf import GGUFFile, config_from_gguf
 from mili.weights import WeightLoader
 from tests.engine.gguf_files import write_gguf
 from tests.engine.test_weights import assert_same, expected_tensors
@@ -115,6 +115,29 @@ def test_llama3_scaling_stands_in_a_tensor(tmp_path: Path) -> None:
     write_gguf(path, LLAMA, random_weights(LLAMA, 5), extra={"rope_freqs.weight": factors[:3]})
     with pytest.raises(ConfigError, match="rope_freqs holds 3 factors; head_dim 32 needs 16"):
         Qwen3Config.from_pretrained(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "ends"),
+    [
+        ("qwen2", ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], (2, 0)),
+        ("smollm", ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], (2,)),
+        ("llama-bpe", ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "x", "<|eom_id|>"], (2, 1, 4)),
+    ],
+)
+def test_tokens_that_end_the_output(tmp_path: Path, kind: str, names: list[str], ends: tuple[int, ...]) -> None:
+    path = tmp_path / "model.gguf"
+    write_gguf(path, QWEN3, random_weights(QWEN3, 5), tokens=(kind, names))
+    assert Qwen3Config.from_pretrained(path).eos_token_ids == ends
+
+
+def test_a_part_of_a_split_file(tmp_path: Path) -> None:
+    path = tmp_path / "model-00001-of-00002.gguf"
+    write_gguf(path, QWEN3, random_weights(QWEN3, 5))
+    file = GGUFFile(path)
+    file.metadata["split.count"] = 2
+    with pytest.raises(ConfigError, match=r"is one of 2 parts of a model; join them"):
+        config_from_gguf(file)
 
 
 BAD_METADATA: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {

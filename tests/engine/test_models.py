@@ -38,6 +38,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     folder = write_folder(tmp_path / "upload", "qwen3_ratio4", shards=3)
     files = {file.name: file.read_bytes() for file in folder.iterdir()}
     files |= {"tokenizer.json": b"{}", "README.md": b"# Tiny", "consolidated.safetensors": b"the same again"}
+    files |= {"original/model.safetensors": b"another", "model-/../../../x-of-y.safetensors": b"out of the folder"}
     with serve({NAME: files}) as hub_server:
         monkeypatch.setenv("HF_ENDPOINT", hub_server.endpoint)
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # else it drops less than 10 MB
@@ -53,7 +54,11 @@ def test_a_sharded_model_is_fetched_once(server: Hub) -> None:
     source = models.resolve(NAME)
     assert (source.name, source.origin) == (NAME, "hub")
     uploaded = server.repositories[NAME]
-    assert {file.name for file in source.path.iterdir()} == set(uploaded) - {"README.md", "consolidated.safetensors"}
+    assert {file.name for file in source.path.iterdir()} == {
+        "config.json",
+        "tokenizer.json",
+        "model.safetensors.index.json",
+    } | {f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)}
     for file in source.path.iterdir():
         assert file.read_bytes() == uploaded[file.name]
     assert WeightLoader(source.path, Qwen3Config.from_pretrained(source.path)).load("bfloat16", packed=True)
