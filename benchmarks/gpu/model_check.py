@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=20)
     options = parser.parse_args()
     device = select_device(options.device)
-    answers = json.loads(GOLDEN.read_text())["answers"][: options.prompts]
+    answers = list(json.loads(GOLDEN.read_text())["answers"].values())[: options.prompts]
     config = config_from_gguf(GGUFFile(options.gguf))
     report: dict[str, Any] = {"device": str(device)}
     for dtype in ("float32", "bfloat16"):
