@@ -1,0 +1,153 @@
+"""What a notebook imports: `from workbook.lab import check, show`. Importing it makes the %%mojo magic known.
+
+%%mojo 03.2                      an exercise: compiled; `check("03.2")` checks it
+%%mojo                           any Mojo: each function that Python can call becomes a Python function
+%%mojo --set dtype=DType.bfloat16    with values for compile-time parameters
+%%mojo --run                     a program with a main function; what it prints is shown
+%%mojo --ptx sm_90a --name code  compiled for that GPU; `code` is a dictionary from kernel to PTX
+"""
+
+import argparse
+import hashlib
+import re
+import shlex
+from pathlib import Path
+
+from IPython.core.getipython import get_ipython
+from IPython.display import Markdown
+
+from workbook import learner
+from workbook import notebook_files as files
+from workbook.checks import check_source, without_magic
+from workbook.compare import CheckFailed
+from workbook.exercises import registry
+from workbook.mojo_build import MojoError, build, diagnostics, mojo, toolchain
+from workbook.mojo_run import functions
+from workbook.paths import CACHE, LEARN, ROOT
+
+
+def check(identifier: str) -> None:
+    """Check an exercise as it was last run in this notebook. Raises CheckFailed, which says what differs."""
+    exercise = registry()[identifier]
+    source = last_run(identifier)
+    count = check_source(exercise, source)
+    print(f"{identifier} {exercise.title}: passed ({count} cases)")
+    if Path.cwd().resolve().is_relative_to(LEARN):
+        learner.record(exercise, source)
+
+
+def last_run(identifier: str) -> str:
+    """The text of an exercise's cell as it was last run. Raises CheckFailed when it was not."""
+    shell = get_ipython()
+    history: list[str] = shell.history_manager.input_hist_raw if shell is not None else []
+    for source in reversed(history):
+        if files.identify(source) == identifier:
+            return source
+    raise CheckFailed(f"run the cell of exercise {identifier} first")
+
+
+def show(path: str, name: str) -> Markdown:
+    """A function or struct of a file, as it is now. path: from the repository's root. Raises ValueError if absent."""
+    lines = (ROOT / path).read_text().split("\n")
+    pattern = re.compile(rf"^(def|struct|class) {re.escape(name)}\b")
+    starts = [number for number, line in enumerate(lines) if pattern.match(line)]
+    if not starts:
+        raise ValueError(f"{path} defines no {name}")
+    end = starts[0] + 1
+    body = False
+    while end < len(lines) and (not body or not lines[end] or lines[end][0] in " )]"):
+        body = body or lines[end].startswith("    ") or lines[end].endswith(":")
+        end += 1
+    start = starts[0]
+    while start and lines[start - 1].startswith("@"):
+        start -= 1
+    marks = ("# BEGIN SOLUTION", "# END SOLUTION")
+    text = "\n".join(line for line in lines[start:end] if not line.strip().startswith(marks)).rstrip()
+    return Markdown(f"`{path}`\n```{'python' if path.endswith('.py') else 'mojo'}\n{text}\n```")
+
+
+def mojo_magic(line: str, cell: str) -> None:
+    """The %%mojo cell magic; the module's docstring lists its forms."""
+    parser = argparse.ArgumentParser(prog="%%mojo", add_help=False)
+    parser.add_argument("exercise", nargs="?")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--run", action="store_true")
+    parser.add_argument("--ptx", metavar="ARCH")
+    parser.add_argument("--name", default="ptx")
+    options = parser.parse_args(shlex.split(line))
+    shell = get_ipython()
+    assert shell is not None
+    if options.run:
+        print(run_program("\n" + cell), end="")
+        return
+    if options.ptx:
+        shell.user_ns[options.name] = compile_ptx("\n" + cell, options.ptx)
+        return
+    specialize = dict(item.split("=", 1) for item in options.set)
+    if options.exercise:
+        specialize = dict(registry()[options.exercise].specialize) | specialize
+    library = build({"cell": without_magic("%%mojo\n" + cell)}, specialize)
+    if library.warnings:
+        print(library.warnings)
+    found = functions(library)
+    for (_, name), function in found.items():
+        shell.user_ns[name] = function
+    print("compiled: " + (", ".join(name for _, name in found) or "nothing that Python can call"))
+
+
+def cached(kind: str, source: str) -> Path:
+    """A folder for what is made of this source."""
+    digest = hashlib.sha256("\0".join([toolchain(), kind, source]).encode()).hexdigest()[:24]
+    folder = CACHE / f"{kind}-{digest}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def run_program(source: str) -> str:
+    """Compile and run a Mojo program, once for each text. Returns what it prints. Raises MojoError."""
+    folder = cached("run", source)
+    (folder / "cell.mojo").write_text(source)
+    binary = folder / "cell"
+    if not binary.exists():
+        arguments = ["build", "--diagnostic-format", "json", "-I", str(ROOT), str(folder / "cell.mojo")]
+        done = mojo([*arguments, "-o", str(binary)])
+        if done.returncode != 0:
+            raise MojoError(diagnostics(done.stdout + done.stderr, folder, 1) or done.stderr)
+    return execute(binary)
+
+
+def execute(binary: Path) -> str:
+    """Run a compiled program for at most a minute. Raises MojoError when it fails."""
+    import subprocess
+
+    done = subprocess.run([binary], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise MojoError(f"{done.stdout}{done.stderr}\nthe program ended with status {done.returncode}")
+    return done.stdout
+
+
+def compile_ptx(source: str, architecture: str) -> dict[str, str]:
+    """Compile a Mojo program for a GPU, which need not be present. Returns the PTX of each kernel by name."""
+    folder = cached(f"ptx-{architecture}", source)
+    (folder / "cell.mojo").write_text(source)
+    if not (folder / "cell.s").exists():
+        arguments = ["build", "--diagnostic-format", "json", "-I", str(ROOT), "--target-accelerator", architecture]
+        done = mojo([*arguments, "--emit", "asm", str(folder / "cell.mojo"), "-o", str(folder / "cell.s")])
+        if done.returncode != 0:
+            raise MojoError(diagnostics(done.stdout + done.stderr, folder, 1) or done.stderr)
+    kernels = {}
+    for path in sorted(folder.glob("*.ptx")):
+        text = path.read_text()
+        entry = re.search(r"\.visible \.entry (\w+)\(", text)
+        kernels[entry[1] if entry else path.stem] = text
+    return kernels
+
+
+def register() -> None:
+    """Make the magic known to the running notebook, if there is one."""
+    shell = get_ipython()
+    if shell is not None:
+        shell.register_magic_function(mojo_magic, magic_kind="cell", magic_name="mojo")
+
+
+register()

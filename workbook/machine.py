@@ -1,0 +1,81 @@
+"""The ceilings of this machine, measured: what predictions and rooflines in the notebooks are made from."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from workbook.mojo_build import build, toolchain
+from workbook.mojo_run import MojoFunction, functions
+from workbook.paths import CACHE
+
+STREAMS, LANES = 8, 16
+MEMORY_FLOATS = 1 << 26  # 256 MiB: far larger than caches
+CACHE_FLOATS = 1 << 16  # 256 KiB: stays in the cache of one core
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What this machine reaches at best: bytes/s read from memory and from cache, and float32 FLOP/s.
+
+    `one` is one core, `all` is all cores that this process may use. A fused multiply-add counts as two FLOPs.
+    """
+
+    cores: int
+    memory_one: float
+    memory_all: float
+    cache_one: float
+    flops_one: float
+    flops_all: float
+
+    def __str__(self) -> str:
+        giga = {name: value / 1e9 for name, value in asdict(self).items()}
+        return (
+            f"{self.cores} cores; memory {giga['memory_one']:.1f} GB/s with one, {giga['memory_all']:.1f} with all; "
+            f"cache {giga['cache_one']:.0f} GB/s; float32 {giga['flops_one']:.0f} and {giga['flops_all']:.0f} GFLOP/s"
+        )
+
+
+def ceilings(again: bool = False) -> Ceilings:
+    """This machine's ceilings: measured once (a few seconds), then read from a file, unless asked to measure again."""
+    path = CACHE / "machine.json"
+    if path.exists() and not again:
+        known = json.loads(path.read_text())
+        if known.pop("toolchain") == toolchain():
+            return Ceilings(**known)
+    measured = measure()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(measured) | {"toolchain": toolchain()}, indent=1) + "\n")
+    return measured
+
+
+def measure() -> Ceilings:
+    """Measure. Each number is the best of several medians: a ceiling is what is possible."""
+    library = build({"probe": Path(__file__).with_name("probe.mojo").read_text()})
+    found = {name: function for (_, name), function in functions(library).items()}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    reading, multiplying = found["read"], found["multiply_add"]
+    return Ceilings(
+        cores=cores,
+        memory_one=bandwidth(reading, MEMORY_FLOATS, 1, 5),
+        memory_all=bandwidth(reading, MEMORY_FLOATS, cores, 5),
+        cache_one=bandwidth(reading, CACHE_FLOATS, 1, 200),
+        flops_one=flops(multiplying, 1),
+        flops_all=flops(multiplying, cores),
+    )
+
+
+def bandwidth(read: MojoFunction, count: int, tasks: int, repeats: int) -> float:
+    """Bytes/s of reading `count` floats in `tasks` tasks."""
+    count -= count % (tasks * STREAMS * LANES)
+    x, sums = np.ones(count, np.float32), np.zeros(tasks, np.float32)
+    return 4 * count / read.time(sums, x, count, tasks, repeats=repeats)
+
+
+def flops(multiply_add: MojoFunction, tasks: int) -> float:
+    """FLOP/s of fused multiply-adds in registers, in `tasks` tasks."""
+    steps = 1_000_000
+    x, sums = np.array([0.5, 1.0], np.float32), np.zeros(tasks, np.float32)
+    return 2 * steps * STREAMS * LANES * tasks / multiply_add.time(sums, x, steps, tasks, repeats=5)

@@ -1,0 +1,59 @@
+"""What this machine can do at most: reading memory, and multiplying and adding (see `workbook/machine.py`)."""
+
+from max.algorithm import sync_parallelize
+from std.math import fma
+
+comptime Ptr[dtype: DType] = Pointer[Scalar[dtype], MutAnyOrigin]
+comptime LANES = 16
+comptime STREAMS = 8
+
+
+def read(sums: Ptr[DType.float32], x: Ptr[DType.float32], n: Int, tasks: Int):
+    """Sums x [n] in `tasks` tasks, reading each element once; n is a multiple of tasks * STREAMS * LANES."""
+
+    def part(task: Int) {var sums, var x, var n, var tasks}:
+        var total = SIMD[DType.float32, LANES](0)
+        var begin = task * (n // tasks)
+        var a = SIMD[DType.float32, LANES](0)
+        var b = SIMD[DType.float32, LANES](0)
+        var c = SIMD[DType.float32, LANES](0)
+        for i in range(begin, begin + n // tasks, 4 * LANES):
+            total += x.unsafe_load[width=LANES](i)
+            a += x.unsafe_load[width=LANES](i + LANES)
+            b += x.unsafe_load[width=LANES](i + 2 * LANES)
+            c += x.unsafe_load[width=LANES](i + 3 * LANES)
+        sums[unsafe_offset=task] = (total + a + b + c).reduce_add()
+
+    sync_parallelize(part, tasks)
+
+
+def multiply_add(
+    sums: Ptr[DType.float32], x: Ptr[DType.float32], steps: Int, tasks: Int
+):
+    """Runs steps * STREAMS fused multiply-adds of LANES float32 in each task; sums [tasks], x [2]."""
+
+    def part(task: Int) {var sums, var x, var steps, var tasks}:
+        var factor = SIMD[DType.float32, LANES](x[unsafe_offset=0])
+        var term = SIMD[DType.float32, LANES](x[unsafe_offset=1])
+        var v0 = term
+        var v1 = term + 1
+        var v2 = term + 2
+        var v3 = term + 3
+        var v4 = term + 4
+        var v5 = term + 5
+        var v6 = term + 6
+        var v7 = term + 7
+        for _ in range(steps):
+            v0 = fma(v0, factor, term)
+            v1 = fma(v1, factor, term)
+            v2 = fma(v2, factor, term)
+            v3 = fma(v3, factor, term)
+            v4 = fma(v4, factor, term)
+            v5 = fma(v5, factor, term)
+            v6 = fma(v6, factor, term)
+            v7 = fma(v7, factor, term)
+        sums[unsafe_offset=task] = (
+            v0 + v1 + v2 + v3 + v4 + v5 + v6 + v7
+        ).reduce_add()
+
+    sync_parallelize(part, tasks)
