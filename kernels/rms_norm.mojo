@@ -31,6 +31,7 @@ def inverse_rms[
     dtype: DType
 ](x: Ptr[dtype], width: Int, eps: Float32) -> Float32:
     """Returns 1 / sqrt(mean(x^2) + eps) of one row."""
+    # BEGIN SOLUTION 03.4
     var lanes = SIMD[DType.float32, LANES](0)
     var full = width // LANES * LANES
     for i in range(0, full, LANES):
@@ -41,6 +42,7 @@ def inverse_rms[
         var v = x[unsafe_offset=i].cast[DType.float32]()
         total += v * v
     return 1 / sqrt(total / Float32(width) + eps)
+    # END SOLUTION
 
 
 @always_inline
@@ -48,6 +50,7 @@ def norm_row[
     dtype: DType
 ](y: Ptr[dtype], x: Ptr[dtype], weight: Ptr[dtype], width: Int, eps: Float32):
     """Normalises one row; y may be x."""
+    # BEGIN SOLUTION 03.5
     var scale = inverse_rms(x, width, eps)
     var full = width // LANES * LANES
     for i in range(0, full, LANES):
@@ -62,6 +65,7 @@ def norm_row[
             * scale
             * load_float32[width=1](weight, i),
         )
+    # END SOLUTION
 
 
 def rms_norm_cpu[

@@ -8,6 +8,7 @@ python -m workbook reset 03.2             give an exercise its starter back
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def command_start(force: bool) -> int:
     """Make or update learn/."""
     for line in learner.start(force):
         print(line)
-    print(f"Your copy is in {LEARN.relative_to(ROOT)}/. Open it with: make lab")
+    print(f"Your copy is in {os.path.relpath(LEARN, ROOT)}/. Open it with: make lab")
     return 0
 
 

@@ -12,6 +12,7 @@ import hashlib
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 from IPython.core.getipython import get_ipython
 from IPython.display import Markdown
@@ -24,6 +25,8 @@ from workbook.exercises import registry
 from workbook.mojo_build import MojoError, build, diagnostics, mojo, toolchain
 from workbook.mojo_run import functions
 from workbook.paths import CACHE, LEARN, ROOT
+
+RUN: dict[str, str] = {}  # the text of each exercise cell as it was last run
 
 
 def check(identifier: str) -> None:
@@ -38,12 +41,16 @@ def check(identifier: str) -> None:
 
 def last_run(identifier: str) -> str:
     """The text of an exercise's cell as it was last run. Raises CheckFailed when it was not."""
-    shell = get_ipython()
-    history: list[str] = shell.history_manager.input_hist_raw if shell is not None else []
-    for source in reversed(history):
-        if files.identify(source) == identifier:
-            return source
-    raise CheckFailed(f"run the cell of exercise {identifier} first")
+    if identifier not in RUN:
+        raise CheckFailed(f"run the cell of exercise {identifier} first")
+    return RUN[identifier]
+
+
+def remember(info: Any) -> None:
+    """Before a cell runs: note its text, if it is an exercise."""
+    identifier = files.identify(info.raw_cell)
+    if identifier is not None:
+        RUN[identifier] = info.raw_cell
 
 
 def show(path: str, name: str) -> Markdown:
@@ -110,7 +117,7 @@ def run_program(source: str) -> str:
     binary = folder / "cell"
     if not binary.exists():
         arguments = ["build", "--diagnostic-format", "json", "-I", str(ROOT), str(folder / "cell.mojo")]
-        done = mojo([*arguments, "-o", str(binary)])
+        done = mojo([*arguments, "-o", str(binary)], cwd=folder)
         if done.returncode != 0:
             raise MojoError(diagnostics(done.stdout + done.stderr, folder, 1) or done.stderr)
     return execute(binary)
@@ -132,22 +139,23 @@ def compile_ptx(source: str, architecture: str) -> dict[str, str]:
     (folder / "cell.mojo").write_text(source)
     if not (folder / "cell.s").exists():
         arguments = ["build", "--diagnostic-format", "json", "-I", str(ROOT), "--target-accelerator", architecture]
-        done = mojo([*arguments, "--emit", "asm", str(folder / "cell.mojo"), "-o", str(folder / "cell.s")])
+        done = mojo([*arguments, "--emit", "asm", str(folder / "cell.mojo"), "-o", str(folder / "cell.s")], cwd=folder)
         if done.returncode != 0:
             raise MojoError(diagnostics(done.stdout + done.stderr, folder, 1) or done.stderr)
+    names = re.findall(r"^def (\w+)", source, re.MULTILINE)
     kernels = {}
     for path in sorted(folder.glob("*.ptx")):
-        text = path.read_text()
-        entry = re.search(r"\.visible \.entry (\w+)\(", text)
-        kernels[entry[1] if entry else path.stem] = text
+        short = [name for name in names if f"_{name}_" in path.stem]  # file names carry the mangled types as well
+        kernels[max(short, key=len) if short else path.stem] = path.read_text()
     return kernels
 
 
 def register() -> None:
-    """Make the magic known to the running notebook, if there is one."""
+    """Make the magic known to the running notebook, if there is one, and note what it runs."""
     shell = get_ipython()
     if shell is not None:
         shell.register_magic_function(mojo_magic, magic_kind="cell", magic_name="mojo")
+        shell.events.register("pre_run_cell", remember)
 
 
 register()

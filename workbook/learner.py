@@ -5,6 +5,7 @@ and which exercises passed with which text.
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 from workbook import notebook_files as files
 from workbook import regions
 from workbook.checks import fingerprint
+from workbook.compare import CheckFailed
 from workbook.exercise import Exercise
 from workbook.exercises import registry
 from workbook.paths import KERNELS, LEARN, NOTEBOOKS, ROOT
@@ -115,7 +117,7 @@ def backup(path: Path) -> str:
     place = LEARN / ".backup" / time.strftime("%Y%m%d-%H%M%S") / path.relative_to(LEARN)
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(path, place)
-    return place.relative_to(ROOT).as_posix()
+    return os.path.relpath(place, ROOT)
 
 
 def record(exercise: Exercise, source: str) -> None:
@@ -124,7 +126,13 @@ def record(exercise: Exercise, source: str) -> None:
     state["passed"][exercise.id] = fingerprint(source)
     save_state(state)
     if exercise.kernel is not None:
-        write_kernel(exercise, regions.bodies(source))
+        try:
+            write_kernel(exercise, regions.bodies(source))
+        except regions.RegionError as error:
+            raise CheckFailed(
+                f"{exercise.id} passed, but it was not written to {exercise.kernel}: keep the lines "
+                f"BEGIN SOLUTION and END SOLUTION around your code ({error})"
+            ) from None
 
 
 def write_kernel(exercise: Exercise, contents: list[list[str]]) -> None:

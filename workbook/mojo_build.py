@@ -26,7 +26,7 @@ from workbook.paths import CACHE, ROOT
 
 del mili
 POINTER = "Pointer[Scalar[DType.{dtype}], MutAnyOrigin](unsafe_from_address={name})"
-MESSAGE_BYTES = 1000  # room for the text of an error raised by the function, after eight bytes for its result
+TIMES_AT = 1024  # where the times begin in the memory for results; `workbook.worker` knows it too
 
 
 class MojoError(Exception):
@@ -65,9 +65,15 @@ def mojo(arguments: list[str], timeout: float = 300.0, cwd: Path | None = None) 
 
 
 def stub(functions: Mapping[tuple[str, str], tuple[str, Signature]]) -> str:
-    """The Mojo source of the C entry points: status = call(arguments..., result); 0 is success, 1 an error raised."""
+    """The Mojo source of the C entry points: call(arguments..., result, repeats), each timed inside.
+
+    `result` is memory: the function's number, a status (0, or 1 when it raised), the text of what it raised, then the
+    nanoseconds of each of the repeats + 1 calls; `workbook.worker` reads it. The calls are made in a task of the
+    runtime's thread pool, as in the engine: kernels that ask how many threads there are need to be in one.
+    """
     modules = sorted({module for module, _ in functions})
-    lines = [f"import {module}" for module in modules]
+    lines = [*(f"import {module}" for module in modules), "from max.algorithm import sync_parallelize"]
+    lines += ["from std.time import perf_counter_ns", ""]
     for (module, _), (symbol, signature) in functions.items():
         declared, passed = [], []
         for number, p in enumerate(signature.parameters):
@@ -82,28 +88,36 @@ def stub(functions: Mapping[tuple[str, str], tuple[str, Signature]]) -> str:
                 declared.append(f"{name}: Int")
                 passed.append(f"{name} != 0" if p.type == "Bool" else f"{p.type}({name})")
         call = f"{module}.{signature.name}{signature.arguments}({', '.join(passed)})"
-        result = "Pointer[Float64, MutAnyOrigin](unsafe_from_address=result)"
         if signature.returns == "Bool":
-            call = f"{result}[unsafe_offset=0] = Float64(1) if {call} else Float64(0)"
+            call = f"numbers[unsafe_offset=0] = Float64(1) if {call} else Float64(0)"
         elif signature.returns is not None:
-            call = f"{result}[unsafe_offset=0] = Float64({call})"
+            call = f"numbers[unsafe_offset=0] = Float64({call})"
+        captured = ", ".join(f"var {name.split(':')[0]}" for name in [*declared, "result", "repeats"])
         lines += [
             "",
-            "",
             "@export",
-            f'def {symbol}({", ".join([*declared, "result: Int"])}) abi("C") -> Int:',
-            "    try:",
-            f"        {call}",
-            "        return 0",
-            "    except error:",
-            "        var text = Pointer[UInt8, MutAnyOrigin](unsafe_from_address=result + 8)",
-            "        var message = String(error)",
-            "        var bytes = message.as_bytes()",
-            f"        for i in range(min(len(bytes), {MESSAGE_BYTES - 1})):",
-            "            text[unsafe_offset=i] = bytes[i]",
-            "        return 1",
+            f'def {symbol}({", ".join([*declared, "result: Int", "repeats: Int"])}) abi("C"):',
+            f"    def body(task: Int) {{{captured}}}:",
+            "        if task != 0:",
+            "            return",
+            "        var numbers = Pointer[Float64, MutAnyOrigin](unsafe_from_address=result)",
+            "        try:",
+            "            for k in range(repeats + 1):",
+            "                var start = perf_counter_ns()",
+            f"                {call}",
+            f"                numbers[unsafe_offset={TIMES_AT // 8} + k] = Float64(perf_counter_ns() - start)",
+            "        except error:",
+            "            numbers[unsafe_offset=1] = 1",
+            "            var text = Pointer[UInt8, MutAnyOrigin](unsafe_from_address=result + 16)",
+            "            var message = String(error)",
+            "            var bytes = message.as_bytes()",
+            f"            for i in range(min(len(bytes), {TIMES_AT - 17})):",
+            "                text[unsafe_offset=i] = bytes[i]",
+            "",
+            "    sync_parallelize(body, 2)",
+            "",
         ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def build(sources: Mapping[str, str], specialize: Mapping[str, str] | None = None, first_line: int = 1) -> Library:
@@ -135,7 +149,7 @@ def compile_into(folder: Path, sources: Mapping[str, str], entry: str, first_lin
             (work / f"{name}.mojo").write_text(source)
         (work / "entry.mojo").write_text(entry)
         arguments = ["build", "--emit", "shared-lib", "--diagnostic-format", "json", "-I", str(ROOT)]
-        done = mojo([*arguments, str(work / "entry.mojo"), "-o", str(work / "library.so")])
+        done = mojo([*arguments, str(work / "entry.mojo"), "-o", str(work / "library.so")], cwd=work)
         report = diagnostics(done.stdout + done.stderr, work, first_line)
         if done.returncode != 0:
             raise MojoError(report or (done.stderr or done.stdout).strip())

@@ -9,7 +9,8 @@ comptime STREAMS = 8
 
 
 def read(sums: Ptr[DType.float32], x: Ptr[DType.float32], n: Int, tasks: Int):
-    """Sums x [n] in `tasks` tasks, reading each element once; n is a multiple of tasks * STREAMS * LANES."""
+    """Sums x [n] in `tasks` tasks, reading each element once; n is a multiple of tasks * STREAMS * LANES.
+    """
 
     def part(task: Int) {var sums, var x, var n, var tasks}:
         var total = SIMD[DType.float32, LANES](0)
@@ -30,7 +31,8 @@ def read(sums: Ptr[DType.float32], x: Ptr[DType.float32], n: Int, tasks: Int):
 def multiply_add(
     sums: Ptr[DType.float32], x: Ptr[DType.float32], steps: Int, tasks: Int
 ):
-    """Runs steps * STREAMS fused multiply-adds of LANES float32 in each task; sums [tasks], x [2]."""
+    """Runs steps * STREAMS fused multiply-adds of LANES float32 in each task; sums [tasks], x [2].
+    """
 
     def part(task: Int) {var sums, var x, var steps, var tasks}:
         var factor = SIMD[DType.float32, LANES](x[unsafe_offset=0])

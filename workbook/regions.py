@@ -57,7 +57,8 @@ def placeholder(language: str, exercise: str, lines: int, indent: str) -> list[s
     todo = f"{indent}# Your code here: about {lines} line{'s' if lines != 1 else ''}."
     if language == "python":
         return [todo, f"{indent}raise NotImplementedError({message})"]
-    # abort compiles in functions that do not raise, and in those that return a value.
+    # abort compiles in functions that do not raise, and in those that return a value. An import has to stand at the
+    # function's own level: so does a region in Mojo.
     return [todo, f"{indent}from std.os import abort", "", f"{indent}abort({message})"]
 
 

@@ -1,0 +1,97 @@
+"""The notebooks' figures: one style, and the drawings that several of them use."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from cycler import cycler
+
+INK = "#222222"
+BLUE, ORANGE, GREEN, RED, GREY = "#3b6fb6", "#e08a2c", "#3f9b63", "#c2453d", "#b8bcc2"
+CYCLE = (BLUE, ORANGE, GREEN, RED, "#7a5ea8", "#5b9aa8")
+
+
+def style() -> None:
+    """Set the common style; call it once at the top of a notebook."""
+    mpl.rcParams.update(
+        {
+            "figure.figsize": (8, 3.2),
+            "figure.dpi": 90,
+            "savefig.bbox": "tight",
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": cycler(color=CYCLE),
+            "axes.grid": False,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+        }
+    )
+
+
+def cells(
+    axes: Any, rows: int, columns: int, color: Callable[[int, int], str], text: Callable[[int, int], str] | None = None
+) -> None:
+    """Draw a grid of rows x columns boxes, row 0 on top: tiles, pages, lanes, cache blocks."""
+    for row in range(rows):
+        for column in range(columns):
+            box = mpl.patches.Rectangle((column, rows - 1 - row), 0.94, 0.9, facecolor=color(row, column), lw=0)
+            axes.add_patch(box)
+            if text is not None:
+                axes.text(column + 0.47, rows - 1 - row + 0.45, text(row, column), ha="center", va="center", fontsize=8)
+    axes.set_xlim(-0.1, columns + 0.1)
+    axes.set_ylim(-0.1, rows + 0.1)
+    axes.set_aspect("equal")
+    axes.axis("off")
+
+
+def arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], text: str = "") -> None:
+    """An arrow, with a word beside its middle."""
+    axes.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "->", "color": INK, "lw": 1.2})
+    if text:
+        axes.text((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + 0.12, text, ha="center", fontsize=9)
+
+
+def ladder(axes: Any, seconds: Mapping[str, float], floor: float) -> None:
+    """Horizontal bars of the time of each version, with the floor that this machine sets; times in seconds."""
+    names = list(seconds)
+    axes.barh(names, [1e3 * t for t in seconds.values()], color=BLUE, height=0.6)
+    axes.axvline(1e3 * floor, color=RED, lw=1.5)
+    axes.text(1e3 * floor, -0.5, " floor", color=RED, va="bottom")
+    for row, t in enumerate(seconds.values()):
+        axes.text(1e3 * t, row, f" {1e3 * t:.2f} ms, {100 * floor / t:.0f}% of the ceiling", va="center")
+    axes.set_xscale("log")
+    axes.set_xlim(5e2 * min([floor, *seconds.values()]), 12e3 * max(seconds.values()))
+    axes.invert_yaxis()
+    axes.set_xlabel("milliseconds (log)")
+
+
+def roofline(axes: Any, bandwidth: float, flops: float, points: Mapping[str, tuple[float, float]]) -> None:
+    """The roofline of a machine (bytes/s, FLOP/s) and points (FLOPs per byte, FLOP/s reached)."""
+    ridge = flops / bandwidth
+    span = [min([0.05, *(x for x, _ in points.values())]) / 2, max([4 * ridge, *(2 * x for x, _ in points.values())])]
+    axes.plot([span[0], ridge, span[1]], [span[0] * bandwidth / 1e9, flops / 1e9, flops / 1e9], color=INK)
+    for number, (name, (intensity, reached)) in enumerate(points.items()):
+        axes.plot(intensity, reached / 1e9, "o", color=CYCLE[number % len(CYCLE)])
+        axes.annotate(name, (intensity, reached / 1e9), textcoords="offset points", xytext=(6, -4), fontsize=9)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("FLOPs per byte")
+    axes.set_ylabel("GFLOP/s")
+
+
+def stacked(axes: Any, labels: Sequence[str], parts: Mapping[str, Sequence[float]]) -> None:
+    """Horizontal stacked bars: one bar a label, one colour a part."""
+    left = [0.0] * len(labels)
+    for number, (name, values) in enumerate(parts.items()):
+        axes.barh(labels, values, left=left, color=CYCLE[number % len(CYCLE)], label=name, height=0.6)
+        left = [a + b for a, b in zip(left, values, strict=True)]
+    axes.invert_yaxis()
+    axes.legend(frameon=False, ncols=len(parts), loc="upper center", bbox_to_anchor=(0.5, 1.2))
+
+
+def new(width: float = 8, height: float = 3.2) -> tuple[Any, Any]:
+    """A figure and its axes."""
+    figure, axes = plt.subplots(figsize=(width, height))
+    return figure, axes
