@@ -119,9 +119,9 @@ def test_wrong_arguments_are_refused(cell: dict[str, MojoFunction]) -> None:
 
 def test_compiler_messages_point_at_the_cell() -> None:
     with pytest.raises(MojoError) as error:
-        build({"cell": CELL.replace("raise Error", "raise Eror")})
-    assert "line 23: error: use of unknown declaration 'Eror'" in str(error.value)
-    assert '        raise Eror("n is ", n, " but must be even")\n' in str(error.value)
+        build({"cell": CELL.replace("raise Error", "raise Mistake")})
+    assert "line 23: error: use of unknown declaration 'Mistake'" in str(error.value)
+    assert '        raise Mistake("n is ", n, " but must be even")\n' in str(error.value)
 
 
 def test_bfloat16_rounds_to_nearest_even() -> None:
