@@ -118,7 +118,8 @@ def _print_listing(rows: list[dict[str, Any]]) -> None:
     print(f"{'name':<32} {'size':>9}  from")
     for row in rows:
         size = f"{row['nbytes'] / 1e6:,.0f} MB" if row["present"] else "-"
-        here = row["path"] or f"not here yet: python -m mili.models pull {row['name']}"
+        absent = f"not here yet: python -m mili.models pull {row['name']}"
+        here = row["path"] or ("not in this installation" if row["name"] == EMBEDDED else absent)
         print(f"{row['name']:<32} {size:>9}  {row['origin']}; {here}")
     print(f"\nFetched models are kept in {cache_folder()} (MILI_CACHE moves it).")
     print("Any model of the hub can be pulled by name, such as Qwen/Qwen3-0.6B.")

@@ -141,6 +141,20 @@ def test_is_complete(tmp_path: Path) -> None:
     assert not hub.is_complete(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["embedded", "../models"])
+def test_the_model_that_mili_brings_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """In the installed package it lies in mili/embedded, in the repository in models/."""
+    package = tmp_path / "mili"
+    package.mkdir()
+    monkeypatch.setattr(models, "__file__", str(package / "models.py"))
+    with pytest.raises(ModelNotFoundError, match="does not include mili-tiny; use smollm2"):
+        models.resolve("mili-tiny")
+    write_folder(package / place / "mili-tiny", "qwen3_ratio4")
+    source = models.resolve("mili-tiny")
+    assert source.origin == "part of MILI"
+    assert (source.path / "config.json").is_file()
+
+
 def test_local_paths(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "folder", "qwen3_ratio4")
     assert models.resolve(str(folder)).path == folder
