@@ -26,6 +26,8 @@ class Hub:
     down: bool = False
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     """Method, path and Range header of each request."""
+    tokens: dict[str, set[str]] = field(default_factory=lambda: {"hub": set(), "storage": set()})
+    """Authorization headers that the hub and its storage, another host, have seen."""
     endpoint: str = ""
 
 
@@ -59,8 +61,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         hub, path = self.hub, unquote(urlsplit(self.path).path).strip("/")
         hub.requests.append((self.command, path, self.headers.get("Range") or ""))
+        storage = path.startswith("storage/")
+        hub.tokens["storage" if storage else "hub"].add(self.headers.get("Authorization") or "")
         if hub.down:
             return self._send(503, b"down")
+        path = path.removeprefix("storage/")
         api = path.startswith("api/models/")
         owner, model, *rest = path.removeprefix("api/models/").split("/")
         name = f"{owner}/{model}"
@@ -76,7 +81,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, json.dumps(info | {"siblings": siblings, "downloads": 0}).encode())
         if name in hub.gated:
             return self._send(403, b"", {"X-Error-Code": "GatedRepo"})
-        return self._file("/".join(rest[2:]), files)
+        file = "/".join(rest[2:])
+        if is_large(file) and not storage:
+            place = f"http://localhost:{self.server.server_port}/storage/{path}"  # type: ignore[attr-defined]
+            return self._send(302, b"", {"Location": place, "X-Repo-Commit": COMMIT})
+        return self._file(file, files)
 
     def _file(self, name: str, files: dict[str, bytes]) -> None:
         if name not in files:
