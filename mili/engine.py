@@ -256,6 +256,11 @@ class Engine:
         """Pages, requests and the radix tree as they stand between two steps (`mili.events.snapshot`)."""
         return self.call(lambda: snapshot(self._scheduler, max_nodes))
 
+    def clear_prefix_cache(self) -> int:
+        """Forget all prefixes that no running request uses; returns the pages that became free."""
+        tree = self._scheduler.tree
+        return 0 if tree is None else self.call(tree.flush)
+
     def subscribe(self, interval: float = 0.0) -> StepFeed:
         """A feed of the steps from now on, at most one event each `interval` seconds; `unsubscribe` ends it."""
         feed = StepFeed(interval)

@@ -1,0 +1,1 @@
+"""`python -m mili.bench throughput | serving`: how fast a model runs on this machine, offline and under load."""
