@@ -6,6 +6,7 @@ last page of each request, and requests with a common prefix point at the same p
 """
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Iterable
 from typing import Literal, Protocol, TypeAlias, get_args
@@ -18,6 +19,7 @@ from mili.errors import ConfigError
 
 Strategy: TypeAlias = Literal["lifo", "fifo", "lowest"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
+ALIGNMENT = 4096  # of CPU buffers: a page of the operating system
 UNITS = {"": 1, "B": 1, "K": 2**10, "KIB": 2**10, "M": 2**20, "MIB": 2**20, "G": 2**30, "GIB": 2**30}
 UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -216,9 +218,8 @@ class PagedKVCache:
         self.allocator = KVCacheAllocator(num_pages, strategy)
         shape = (num_pages, 2, num_kv_heads, page_size, head_dim)
         place = device if device is not None else CPU()
-        # Zeroed, because a kernel may multiply what lies beyond the context by a zero weight, and 0 * NaN is NaN.
-        self.buffers: list[Buffer] = [Buffer.zeros(shape, dtype, place) for _ in range(num_layers)]
-        place.synchronize()  # the zeroing runs beside us: without this it wipes what the first steps write
+        self.buffers: list[Buffer] = [_zeros(shape, dtype, place) for _ in range(num_layers)]
+        place.synchronize()  # a GPU's zeroing runs beside us: without this it wipes what the first steps write
 
     @property
     def bytes_per_page(self) -> int:
@@ -229,6 +230,19 @@ class PagedKVCache:
     def capacity(self) -> int:
         """Tokens the cache can hold."""
         return self.num_pages * self.page_size
+
+
+def _zeros(shape: tuple[int, ...], dtype: DType, device: Device) -> Buffer:
+    """A zeroed buffer: a kernel may multiply what lies beyond the context by a zero weight, and 0 * NaN is NaN.
+
+    On the CPU the memory comes from the operating system as it is first used, so a large pool costs what is used of it.
+    """
+    if not device.is_host:
+        return Buffer.zeros(shape, dtype, device)
+    size = math.prod(shape) * int(dtype.size_in_bytes)
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return Buffer.from_numpy(raw[start : start + size]).view(dtype, shape)
 
 
 def check_page_size(page_size: int) -> None:

@@ -124,10 +124,6 @@ def test_percentiles_and_tables():
     assert percentiles([]) == {}
     rows = [{"a": 1, "b": 1234.56}, {"a": "xyz"}]
     assert table(rows).splitlines() == ["  a        b", "  1  1,234.6", "xyz        -"]
-        "  a        b",
-        "  1  1,234.6",
-        "xyz        -",
-    ]
 
 
 def test_options():

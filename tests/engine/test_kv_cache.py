@@ -1,6 +1,7 @@
 """The page pool: exact accounting under every strategy, sizes from memory, and the buffers' shape."""
 
 import random
+import resource
 
 import numpy as np
 import pytest
@@ -124,3 +125,14 @@ def test_buffers():
     assert not np.any(array)
     with pytest.raises(ConfigError, match="page_size is 12"):
         PagedKVCache(num_layers=1, num_kv_heads=1, head_dim=2, dtype=DType.float32, num_pages=5, page_size=12)
+
+
+def test_a_large_pool_takes_memory_only_as_it_is_used():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    cache = PagedKVCache(num_layers=2, num_kv_heads=8, head_dim=128, dtype=DType.bfloat16, num_pages=16384)
+    assert cache.bytes_per_page * cache.num_pages == 2**31
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB: a quarter of a GiB
+    assert cache.buffers[1].shape == (16384, 2, 8, 16, 128)
+    bits = cache.buffers[1].view(DType.uint16).to_numpy()
+    assert bits.ctypes.data % 4096 == 0
+    assert not bits[12345].any()
