@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -271,6 +272,16 @@ def test_command_line(server: Hub, index: Path, cache: Path, capsys: pytest.Capt
     assert rows[NAME]["nbytes"] == sum(len(file.read_bytes()) for file in models.resolve(NAME).path.iterdir())
     assert models.main(["list"]) == 0
     assert str(cache) in capsys.readouterr().out
+
+
+def test_the_hub_learns_nothing_but_what_is_fetched(server: Hub) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_TELEMETRY"}
+    command = [sys.executable, "-m", "mili.models", "pull", NAME]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    wanted = {f"api/models/{NAME}/revision/main", f"api/models/{NAME}"}
+    others = {path for _, path, _ in server.requests if "/resolve/" not in path}
+    assert others <= wanted
+    assert others
 
 
 def test_as_a_program(tmp_path: Path) -> None:
