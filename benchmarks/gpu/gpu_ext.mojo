@@ -41,7 +41,9 @@ def f(a: PythonObject, i: Int) raises -> Float32:
 
 def context(a: PythonObject) raises -> DeviceContext:
     """The DeviceContext at the address that argument 0 gives."""
-    return Pointer[DeviceContext, MutAnyOrigin](unsafe_from_address=Int(py=a[0]))[]
+    return Pointer[DeviceContext, MutAnyOrigin](
+        unsafe_from_address=Int(py=a[0])
+    )[]
 
 
 def open_context() raises -> PythonObject:
@@ -65,7 +67,15 @@ def synchronize(a: PythonObject) raises -> PythonObject:
 
 def rms_norm[dtype: DType](a: PythonObject) raises -> PythonObject:
     """Arguments: ctx, y, x, weight, rows, width, eps."""
-    rms_norm_gpu(p[dtype](a, 1), p[dtype](a, 2), p[dtype](a, 3), n(a, 4), n(a, 5), f(a, 6), context(a))
+    rms_norm_gpu(
+        p[dtype](a, 1),
+        p[dtype](a, 2),
+        p[dtype](a, 3),
+        n(a, 4),
+        n(a, 5),
+        f(a, 6),
+        context(a),
+    )
     return PythonObject(None)
 
 
@@ -93,7 +103,15 @@ def swiglu[dtype: DType](a: PythonObject) raises -> PythonObject:
 
 def gather_rows[dtype: DType](a: PythonObject) raises -> PythonObject:
     """Arguments: ctx, y, x, rows, count, width, source_rows."""
-    gather_rows_gpu(p[dtype](a, 1), p[dtype](a, 2), p[I32](a, 3), n(a, 4), n(a, 5), n(a, 6), context(a))
+    gather_rows_gpu(
+        p[dtype](a, 1),
+        p[dtype](a, 2),
+        p[I32](a, 3),
+        n(a, 4),
+        n(a, 5),
+        n(a, 6),
+        context(a),
+    )
     return PythonObject(None)
 
 
@@ -103,14 +121,27 @@ def argmax(a: PythonObject) raises -> PythonObject:
     return PythonObject(None)
 
 
-def linear[dtype: DType, out_dtype: DType](a: PythonObject) raises -> PythonObject:
+def linear[
+    dtype: DType, out_dtype: DType
+](a: PythonObject) raises -> PythonObject:
     """Arguments: ctx, y, x, w, m, n, k."""
-    linear_gpu(p[out_dtype](a, 1), p[dtype](a, 2), p[dtype](a, 3), n(a, 4), n(a, 5), n(a, 6), context(a))
+    linear_gpu(
+        p[out_dtype](a, 1),
+        p[dtype](a, 2),
+        p[dtype](a, 3),
+        n(a, 4),
+        n(a, 5),
+        n(a, 6),
+        context(a),
+    )
     return PythonObject(None)
 
 
-def qk_norm_rope_write[D: Int, norm: Bool, dtype: DType](a: PythonObject) raises -> PythonObject:
-    """Arguments: ctx, q, qkv, q_weight, k_weight, eps, cos_sin, positions, slots, kv, rows, heads, kv_heads, PS."""
+def qk_norm_rope_write[
+    D: Int, norm: Bool, dtype: DType
+](a: PythonObject) raises -> PythonObject:
+    """Arguments: ctx, q, qkv, q_weight, k_weight, eps, cos_sin, positions, slots, kv, rows, heads, kv_heads, PS.
+    """
     qk_norm_rope_write_gpu[D, norm](
         p[dtype](a, 1),
         p[dtype](a, 2),
@@ -131,7 +162,8 @@ def qk_norm_rope_write[D: Int, norm: Bool, dtype: DType](a: PythonObject) raises
 
 
 def attention[D: Int, dtype: DType](a: PythonObject) raises -> PythonObject:
-    """Arguments: ctx, o, q, kv, offsets, lengths, table, scale, T, B, H, KH, PS, P, window."""
+    """Arguments: ctx, o, q, kv, offsets, lengths, table, scale, T, B, H, KH, PS, P, window.
+    """
     var shape = AttentionShape(
         tokens=n(a, 8),
         requests=n(a, 9),
@@ -175,9 +207,15 @@ def PyInit_gpu_ext() abi("C") -> PythonObject:
         m.def_function[linear[B16, F32]]("linear_bfloat16_float32")
         m.def_function[linear[F16, F16]]("linear_float16")
         m.def_function[linear[F32, F32]]("linear_float32")
-        m.def_function[qk_norm_rope_write[128, True, B16]]("qk_norm_rope_write_128_norm_bfloat16")
-        m.def_function[qk_norm_rope_write[64, False, B16]]("qk_norm_rope_write_64_plain_bfloat16")
-        m.def_function[qk_norm_rope_write[80, True, F32]]("qk_norm_rope_write_80_norm_float32")
+        m.def_function[qk_norm_rope_write[128, True, B16]](
+            "qk_norm_rope_write_128_norm_bfloat16"
+        )
+        m.def_function[qk_norm_rope_write[64, False, B16]](
+            "qk_norm_rope_write_64_plain_bfloat16"
+        )
+        m.def_function[qk_norm_rope_write[80, True, F32]](
+            "qk_norm_rope_write_80_norm_float32"
+        )
         m.def_function[attention[128, B16]]("attention_128_bfloat16")
         m.def_function[attention[64, B16]]("attention_64_bfloat16")
         m.def_function[attention[80, B16]]("attention_80_bfloat16")
