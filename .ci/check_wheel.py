@@ -1,4 +1,4 @@
-"""Check that a wheel holds the package with every kernel of the repository, and nothing else."""
+"""Check that a wheel holds the package with every kernel and the embedded model of the repository, and nothing else."""
 
 import sys
 import zipfile
@@ -15,6 +15,9 @@ def main(wheel: str) -> None:
     packed = {n for n in names if n.startswith("mili/kernels/")}
     if not kernels or packed != kernels:
         sys.exit(f"kernels in the wheel differ from kernels/: {sorted(packed ^ kernels) or 'there are none'}")
+    model = {f"mili/embedded/mili-tiny/{p.name}" for p in (ROOT / "models" / "mili-tiny").iterdir()}
+    if not model <= names:
+        sys.exit(f"the wheel lacks files of the embedded model: {sorted(model - names)}")
     if strays:
         sys.exit(f"the wheel carries more than the package: {sorted(strays)}")
     size = Path(wheel).stat().st_size / 1e6

@@ -1,6 +1,7 @@
 """Stored results of transformers, which tests compare with where PyTorch is not wanted.
 
-`tiny.npz` is made by `python -m tests.golden.make`, `smollm2.json` by `python -m tests.golden.make_smollm2`.
+`tiny.npz` is made by `python -m tests.golden.make`, `smollm2.json` by `python -m tests.golden.make_smollm2`,
+`mili_tiny.json` by `python -m tests.golden.make_mili_tiny`.
 """
 
 import functools
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 FOLDER = Path(__file__).parent
 TINY = FOLDER / "tiny.npz"
 SMOLLM2 = FOLDER / "smollm2.json"
+MILI_TINY = FOLDER / "mili_tiny.json"
+MILI_TINY_FOLDER = FOLDER.parents[1] / "models" / "mili-tiny"
 
 
 @dataclass(frozen=True)
@@ -56,4 +59,11 @@ def tiny() -> dict[str, Golden]:
 def smollm2() -> dict[str, Any]:
     """The stored greedy answers of SmolLM2: see `tests/golden/make_smollm2.py`."""
     content: dict[str, Any] = json.loads(SMOLLM2.read_text())
+    return content
+
+
+@functools.cache
+def mili_tiny() -> dict[str, Any]:
+    """The stored greedy answers of the embedded model: see `tests/golden/make_mili_tiny.py`."""
+    content: dict[str, Any] = json.loads(MILI_TINY.read_text())
     return content
