@@ -7,6 +7,8 @@ the user's npm settings is used.
 import hashlib
 import os
 import re
+import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -23,7 +25,10 @@ FILES = {
 
 
 def registry() -> str:
-    """The registry that npm would use: its environment variable, the user's .npmrc, or the public one."""
+    """The registry that npm would use: its environment variable, the user's .npmrc, or what `npm` itself says.
+
+    Raises OSError where none of them tells.
+    """
     for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY"):
         if os.environ.get(name):
             return os.environ[name].rstrip("/")
@@ -32,7 +37,14 @@ def registry() -> str:
         found = re.search(r"^\s*registry\s*=\s*(\S+)", settings.read_text(), re.MULTILINE)
         if found:
             return found[1].rstrip("/")
-    return "https://registry.npmjs.org"
+    npm = shutil.which("npm")
+    if npm is None:
+        raise OSError("no npm registry is known: install npm, or set npm_config_registry to the registry's address")
+    return (
+        subprocess.run([npm, "config", "get", "registry"], check=True, capture_output=True, text=True)
+        .stdout.strip()
+        .rstrip("/")
+    )
 
 
 def folder() -> Path:
