@@ -1,12 +1,14 @@
 """The corpus: filtered stories by SmolLM2, stories and talk of our own grammar, children's books; as token ids.
 
 `python -m training.corpus --stories FOLDER --books FOLDER --out FOLDER` writes tokenizer.json and corpus.npz.
+`--stories` may also be the filtered stories of an earlier call: its writer.jsonl, or that file compressed (.xz).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import lzma
 import random
 import re
 import time
@@ -44,6 +46,14 @@ def filter_shard(path: Path) -> tuple[list[tuple[str, str]], Counter[str]]:
         if not reason:
             kept.append((row["asked"], text))
     return kept, reasons
+
+
+def read_written(path: Path) -> dict[str, tuple[str, str]]:
+    """The (request, story) pairs of a writer.jsonl, compressed or not."""
+    data = path.read_bytes()
+    text = (lzma.decompress(data) if ".xz" in path.suffixes else data).decode()
+    pairs = [json.loads(line) for line in text.splitlines()]
+    return {story_[:160]: (asked, story_) for asked, story_ in pairs}
 
 
 def grammar_part(job: tuple[int, int]) -> list[tuple[str, str]]:
@@ -89,7 +99,8 @@ def build(
     out.mkdir(parents=True, exist_ok=True)
     rng = random.Random(11)
     reasons = Counter[str]()
-    written: dict[str, tuple[str, str]] = {}
+    shards = [] if stories.is_file() else sorted(stories.glob("shard-*.jsonl"))
+    written = read_written(stories) if stories.is_file() else {}
     with get_context("spawn").Pool(workers) as pool:
         part = 500
         grammar_jobs = pool.map_async(
@@ -99,7 +110,9 @@ def build(
             talk_part, [(9_000_000 + i, min(part, talk - i * part)) for i in range(-(-talk // part))]
         )
         for kept, why in tqdm(
-            pool.imap_unordered(filter_shard, sorted(stories.glob("shard-*.jsonl"))), desc="filter", mininterval=5
+            pool.imap_unordered(filter_shard, shards),
+            desc="filter",
+            mininterval=5,
         ):
             reasons += why
             for asked, text in kept:

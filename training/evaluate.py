@@ -22,8 +22,8 @@ from tqdm import tqdm
 from training.expand import cast, expand
 from training.filter import distinct, ends_properly, loops, words_of
 from training.grammar import request
+from training.openings import OPENINGS
 from training.packing import Corpus
-from training.prompts import OPENINGS
 from training.smollm2 import END, IM_END, load_gguf
 from training.tokenizer import render
 

@@ -7,6 +7,8 @@ import re
 
 from training import words
 
+MADE_UP = 0.15  # share of the names
+
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _ARTICLE = re.compile(r"\b([Aa]) (?=(?!uni|use|one)[aeiou])")
 
@@ -38,7 +40,8 @@ def cast(rng: random.Random) -> dict[str, str]:
     taken: set[str] = set()
 
     def name(pool: list[str]) -> str:
-        chosen = rng.choice([n for n in pool if n not in taken])
+        known = [n for n in pool if n not in taken]
+        chosen = words.made_up_name(rng) if rng.random() < MADE_UP else rng.choice(known)
         taken.add(chosen)
         return chosen
 
@@ -47,7 +50,8 @@ def cast(rng: random.Random) -> dict[str, str]:
     if draw < 0.45:
         slots["kind"], slots["N"] = ("girl", name(words.GIRLS)) if girl else ("boy", name(words.BOYS))
     else:
-        slots["kind"] = rng.choice(words.ANIMALS if draw < 0.9 else words.OTHERS)
+        slots["kind"] = rng.choice(words.ANIMALS if draw < 0.85 else words.OTHERS)
+        girl = slots["kind"] in words.SHE or (girl and slots["kind"] not in words.HE)
         slots["N"] = name(words.ANIMAL_NAMES if rng.random() < 0.7 else words.GIRLS if girl else words.BOYS)
     _pronouns("", girl, slots)
     girl = rng.random() < 0.5
@@ -68,6 +72,7 @@ def cast(rng: random.Random) -> dict[str, str]:
         ("gift", words.GIFTS), ("glad", words.FEELINGS), ("sad", words.SAD),
     ):  # fmt: skip
         slots[key] = rng.choice(pool)
+    slots["trait2"] = rng.choice([t for t in words.TRAITS if t != slots["trait"]])
     slots["at2"] = rng.choice([p for p in words.PLACES if p != slots["at"]])
     slots["place"], slots["place2"] = slots["at"].split(" ", 1)[1], slots["at2"].split(" ", 1)[1]
     slots["game2"] = rng.choice([g for g in words.GAMES if g != slots["game"]])

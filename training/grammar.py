@@ -6,9 +6,11 @@ import random
 
 from training.expand import cast, expand
 from training.more_plots import MORE_PLOTS
+from training.openings import with_opening
 from training.plots import PLOTS
 
 ALL_PLOTS = {**PLOTS, **MORE_PLOTS}
+OTHER_OPENINGS = 0.6  # share of the stories
 
 MORALS: dict[str, list[str]] = {
     "lost": ["two can look better than one", "it is good to ask for help", "a true friend always helps"],
@@ -108,7 +110,7 @@ def subject_of(rng: random.Random, slots: dict[str, str], theme: str) -> str:
             theme,
             theme,
             f"{hero} and {theme}",
-            f"{article} {kind} and a {fkind}",
+            f"{article} {kind} and {'an' if fkind[0] in 'aeio' else 'a'} {fkind}",
             f"{name} and {slots['F']}",
             "",
         ]
@@ -122,6 +124,8 @@ def story(rng: random.Random) -> tuple[str, str, dict[str, str]]:
     slots = cast(rng)
     slots["moral"] = rng.choice(MORALS[key])
     slots["Moral"] = slots["moral"][0].upper() + slots["moral"][1:]
+    if rng.random() < OTHER_OPENINGS:
+        template = with_opening(rng, key, template)
     text = expand(template, slots, rng)
     theme = theme.format_map(slots)
     asked = request(rng, subject_of(rng, slots, theme).replace("a apple", "an apple"))

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-# How often a document of each source is taken in a pass: (first part of the training, its decay)
-TAKE = {0: (1.0, 0.6), 1: (1.0, 1.0), 2: (1.0, 1.0), 3: (1.0, 0.2)}
+# How often a document of each source is taken in a pass: (first part of the training, its decay). The writer's few
+# stories and the books widen the vocabulary; at full weight the model learns their text by heart and, from a first
+# line, tells stories as loose as the writer's.
+TAKE = {0: (0.5, 0.05), 1: (1.0, 1.0), 2: (1.0, 1.0), 3: (0.5, 0.05)}
 
 
 class Corpus:

@@ -78,7 +78,7 @@ PLOTS: dict[str, tuple[str, str]] = {
         it.|Just the thought of it
         made {him} hide.|{He} did not want anyone to know.] / """
         + DAY
-        + """{F} the {fkind} [came to visit|asked {N} to come to {place}|said, "Come with me to {place}!"]. {N}
+        + """{F} the {fkind} [came to visit.|asked {N} to come to {place}.|said, "Come with me to {place}!"] {N}
         [looked down|stopped].
         "I [can't|do not want to]," {he} said in a small voice. "I am afraid of {fear}." {F} did not laugh. "[I
         was afraid

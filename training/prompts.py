@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from training.expand import cast, expand
 from training.grammar import MORALS, request
+from training.openings import OPENINGS
 from training.smollm2 import chat
 
 TROUBLE = """[finds {colour_a} {thing} {at}|loses {his} {toy}|is afraid of {fear}|wants to build {build}|plants a tiny
@@ -26,24 +27,6 @@ a short children's story] [for a young child |for small children |for a three-ye
 [Use easy words.|Use short sentences and easy words.|The story has a happy ending.|The story teaches that
 {moral}.|Write three short paragraphs.|Write two short paragraphs.|Include some talking between {N} and {F}.|]
 [End with what {N} learned.|Keep it short.|It should be easy to read.||]"""
-
-OPENINGS = [
-    "Once upon a time, [there was|there lived] a {trait} {kind} named {N}. [{N} lived in {home}.|{He} loved "
-    "{game}.|{N} had a friend named {F}.|]",
-    "Once there was a {trait} {kind} [called|named] {N} who lived in {home}.",
-    "{N} was a {trait} {kind}. [Every day, {he} went to {place}.|{He} lived in {home}.|{His} best friend was {F} "
-    "the {fkind}.|{He} had a {toy}.]",
-    "One [sunny|rainy|cold|warm|windy|quiet] [morning|afternoon|day|evening], {N} the {kind} [went to "
-    "{place}|woke up early|found a {toy} {at}|was playing {at}].",
-    "Long ago, a {trait} {kind} named {N} lived in {home}[| with {his} {parent}].",
-    "There once was a {trait} {kind} named {N}. {N} and {F} the {fkind} were [best|good] friends.",
-    "It was a [sunny|rainy|cold|snowy|windy] day, and {N} the {kind} was [{at}|very bored|very happy|looking for "
-    "{his} {thing}].",
-    "\"[Where is my {thing}|What a lovely day|I am so hungry|Look what I found|Let us go to {place}]!\" said {N} "
-    "the {kind}.",
-    "In {home}, there lived a {trait} {kind} named {N}.",
-]  # fmt: skip
-
 
 MORALS_FLAT = [moral for morals in MORALS.values() for moral in morals]
 

@@ -1,7 +1,8 @@
 """The whole recipe in two timed stages, for a machine that is lent for minutes.
 
-`--stage corpus` writes stories for --seconds, then builds the corpus. `--stage train` trains for --seconds,
-exports, evaluates and packs what is worth keeping into --out.
+`--stage corpus` has SmolLM2 (--weights) write stories for --seconds, then builds the corpus; with --written, the
+filtered stories of an earlier run, nothing is written. `--stage train` trains for --seconds, exports, evaluates (beside
+SmolLM2 with --weights) and packs what is worth keeping into --out.
 """
 
 from __future__ import annotations
@@ -31,25 +32,20 @@ def step(module: str, *arguments: object, limit: float) -> bool:
     return code == 0
 
 
-def corpus_stage(a: argparse.Namespace) -> None:
+def written_now(a: argparse.Namespace) -> Path:
+    """The folder of the stories that SmolLM2 has written in --seconds."""
     stories = a.work / "stories"
     stories.mkdir(parents=True, exist_ok=True)
-    arguments = [
-        "--weights",
-        a.weights,
-        "--out",
-        stories,
-        "--seconds",
-        a.seconds,
-        "--batch",
-        a.batch,
-        "--new-tokens",
-        a.new_tokens,
-    ]
-    if not step("generate", *arguments, limit=a.seconds + 60):
-        print(
-            "the writer failed: the corpus is made of what it has written so far, the grammar and the books", flush=True
-        )
+    if a.weights is None:
+        sys.exit("give --weights for a writer or --written for stories written before")
+    sizes = ["--seconds", a.seconds, "--batch", a.batch, "--new-tokens", a.new_tokens]
+    if not step("generate", "--weights", a.weights, "--out", stories, *sizes, limit=a.seconds + 60):
+        print("the writer failed: the corpus is made of what it has written so far, the grammar, the books", flush=True)
+    return stories
+
+
+def corpus_stage(a: argparse.Namespace) -> None:
+    stories = a.written or written_now(a)
     books = ["--books", a.books] if a.books else []
     counts = ["--grammar", a.grammar, "--talk", a.grammar // 2, "--workers", a.workers]
     if not step("corpus", "--stories", stories, *books, "--out", a.work / "corpus", *counts, limit=200):
@@ -71,8 +67,9 @@ def train_stage(a: argparse.Namespace) -> None:
         step("train", *arguments, "--eager", limit=a.seconds + 60)
     step("export", "--checkpoint", run / "checkpoint.pt", "--tokenizer", corpus, "--out", model, limit=60)
     pack(a.out, a.work, model, run, corpus)  # once before the evaluation, so that a failure there costs nothing
-    evaluation = ["--model", model, "--weights", a.weights, "--corpus", corpus, "--out", run / "evaluation.json"]
-    step("evaluate", *evaluation, "--count", a.samples, "--new-tokens", a.eval_tokens, limit=a.eval_limit)
+    evaluation = ["--model", model, "--corpus", corpus, "--out", run / "evaluation.json"]
+    beside = ["--weights", a.weights] if a.weights else []
+    step("evaluate", *evaluation, *beside, "--count", a.samples, "--new-tokens", a.eval_tokens, limit=a.eval_limit)
     pack(a.out, a.work, model, run, corpus)
 
 
@@ -106,8 +103,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stage", choices=("corpus", "train"), required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--written", type=Path)
+    parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--books", type=Path)
     parser.add_argument("--batch", type=int, default=2048)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 
 def _w(text: str) -> list[str]:
-    return [word.strip() for word in text.replace("\n", " ").split(",") if word.strip()]
+    return [" ".join(word.split()) for word in text.split(",") if word.strip()]
 
 
 GIRLS = _w(
@@ -25,10 +27,20 @@ ANIMAL_NAMES = _w(
 )
 ANIMALS = _w(
     """fox, rabbit, bear, mouse, squirrel, hedgehog, duck, frog, turtle, cat, puppy, kitten, owl, lamb, pig, goat,
-    pony, bird, penguin, elephant, lion, monkey, beaver, otter, badger, deer, mole, bee, snail, ladybug, hen, cow,
-    donkey, panda, tiger, giraffe, wolf, seal, crab, butterfly, chipmunk, goose, koala, sparrow, hippo, zebra"""
+    pony, bird, penguin, elephant, lion, monkey, beaver, otter, badger, deer, mole, bee, snail, ladybug, hen,
+    cow, donkey, panda, tiger, giraffe, wolf, seal, crab, butterfly, chipmunk, goose, koala, sparrow, hippo,
+    zebra, whale, dolphin, parrot, spider, ant, worm, horse, sheep, camel, kangaroo, crocodile, swan, raccoon,
+    moose, dog, lizard, octopus, fish, chicken, rooster, hamster, bat, caterpillar, grasshopper, raven, rhino,
+    leopard, gorilla, starfish, walrus, toad, stork, woodpecker"""
 )
-OTHERS = _w("robot, dragon, fairy, snowman, toy soldier, little train, cloud, star, giant, elf, kite, teddy bear, doll")
+OTHERS = _w(
+    """robot, dragon, fairy, snowman, toy soldier, little train, cloud, star, giant, elf, kite, teddy bear, doll,
+    dinosaur, unicorn, princess, prince, king, queen, knight, wizard, mermaid, pirate, witch, monster, ghost, gnome,
+    farmer, baker, gardener, painter, sailor, clown, troll, little car, little boat, tree, raindrop, snowflake,
+    scarecrow, spaceship, alien"""
+)
+SHE = {"fairy", "princess", "queen", "mermaid", "witch", "doll"}
+HE = {"prince", "king", "wizard", "toy soldier", "snowman"}
 TRAITS = _w(
     """little, small, brave, kind, shy, curious, happy, clever, playful, gentle, quiet, cheerful, silly, friendly,
     tiny, young, funny, careful, busy, lonely, sleepy, merry, good, proud, hungry"""
@@ -72,7 +84,7 @@ PLANTS = _w(
 )
 GAMES = _w(
     """hide and seek, tag, catch, pirates, marbles, follow the leader, hopscotch, ball games, leapfrog, cards, knights
-    and dragons, treasure hunt, the guessing game, blind man's buff"""
+    and dragons, treasure hunts, the guessing game, blind man's buff"""
 )
 GIFTS = _w(
     """a card with a big heart, a necklace of shells, a crown of flowers, a warm scarf, a painted stone, a wooden boat,
@@ -88,3 +100,18 @@ THEMES = _w(
 )
 FEELINGS = _w("happy, proud, glad, warm inside, very happy, full of joy, safe, calm, thankful, cheerful")
 SAD = _w("sad, worried, so sad, upset, lonely, unhappy")
+
+_FIRST = _w("b, c, d, f, g, h, j, k, l, m, n, p, r, s, t, v, w, z, br, cl, dr, fl, gr, kr, pl, sn, st, tr, sh, ch")
+_MIDDLE = _w("a, e, i, o, u, ee, oo, ai")
+_LAST = [
+    "",
+    "",
+    "",
+    *_w("l, m, n, r, s, t, x, ck, ll, nn, bo, ba, by, ka, la, li, lo, ma, mi, mo, na, nie, no, ra, ri"),
+]
+
+
+def made_up_name(rng: random.Random) -> str:
+    """A name that no list holds, so that names must be read from the story's start instead of known by heart."""
+    middle = rng.choice(_MIDDLE) + (rng.choice(_FIRST[:18]) + rng.choice(_MIDDLE[:5]) if rng.random() < 0.4 else "")
+    return (rng.choice(_FIRST) + middle + rng.choice(_LAST)).capitalize()
