@@ -1,6 +1,7 @@
 """What the command line programs share: progress of slow steps on stderr, and clean ends."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -59,6 +60,24 @@ def progress(message: str, stream: TextIO | None = None) -> Iterator[None]:
         write(
             f"{chr(13) if terminal else ''}{message}: {outcome} {seconds:.1f} s{chr(27) + '[K' if terminal else ''}\n"
         )
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the process at once during a long call into native code, which Python could not interrupt.
+
+    The process then ends by the signal, which shells report as 130. In other threads, or where somebody else handles
+    SIGINT, nothing changes.
+    """
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

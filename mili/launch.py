@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mili.config import Qwen3Config
-from mili.console import progress
+from mili.console import interruptible, progress
 from mili.device import DTYPES, select_device, select_dtype
 from mili.engine import Engine, EngineOptions
 from mili.errors import ConfigError
+from mili.kernel_path import kernel_path
 from mili.kv_cache import STRATEGIES, PagedKVCache, Strategy, check_page_size, page_bytes, pages_for_memory
 from mili.model import Qwen3Model
 from mili.models import EMBEDDED, embedded, resolve
@@ -68,6 +69,7 @@ class Launch:
     num_pages      pages of the KV cache, instead of `kv_memory`
     page_size      tokens a page
     strategy       order in which free pages are used
+    kernels        another kernel folder, such as a learner's own; None: `mili.kernel_path`
     options        of the engine; a max_batch_tokens of 0 stands for what suits the device
     """
 
@@ -79,11 +81,13 @@ class Launch:
     num_pages: int | None = None
     page_size: int = 16
     strategy: Strategy = "lifo"
+    kernels: str | None = None
     options: EngineOptions = field(default_factory=lambda: EngineOptions(max_batch_tokens=0))
 
     def engine(self) -> Engine:
         """Load the model, compile it and size the cache; says on stderr what it is doing."""
         check_page_size(self.page_size)
+        kernel_path(self.kernels)  # a wrong folder is told before the weights are read
         device = select_device(self.device)
         dtype = select_dtype(self.dtype, device)
         tokenizer: QwenTokenizer | None = None
@@ -100,9 +104,16 @@ class Launch:
                 weights = WeightLoader(source.path, config).load(dtype, packed=device.is_host)
         o = self.options
         longest = o.max_context or config.max_position_embeddings
-        with progress(f"Compiling {name} ({dtype}, {device.label}; from the cache after the first time)"):
+        compiling = f"Compiling {name} ({dtype}, {device.label}; from the cache after the first time)"
+        with progress(compiling), interruptible():
             model = Qwen3Model(
-                config, weights, device=device, dtype=dtype, page_size=self.page_size, max_positions=longest
+                config,
+                weights,
+                device=device,
+                dtype=dtype,
+                page_size=self.page_size,
+                max_positions=longest,
+                kernels=self.kernels,
             )
         each = page_bytes(config.num_layers, config.num_kv_heads, config.head_dim, DTYPES[dtype], self.page_size)
         pages = self.num_pages or pages_for_memory(
@@ -142,6 +153,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--random-weights", action="store_true", help="random weights of --model-shape, no tokenizer")
     model.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N")
     model.add_argument("--dtype", default="auto", help="auto (bfloat16), bfloat16, float32, float16 (GPU)")
+    model.add_argument("--kernels", help="folder of Mojo kernels to use instead of MILI's, such as your own")
     memory = parser.add_argument_group("KV cache and batching")
     memory.add_argument("--kv-memory", help="2GiB, 40%% or bytes (default: a share of what is free)")
     memory.add_argument("--num-pages", type=int, help="pages of the KV cache, instead of --kv-memory")
@@ -169,6 +181,7 @@ def launch_from(arguments: argparse.Namespace, max_queue: int | None = None) -> 
         num_pages=arguments.num_pages,
         page_size=arguments.page_size,
         strategy=arguments.page_strategy,
+        kernels=arguments.kernels,
         options=EngineOptions(
             max_running=arguments.max_running,
             max_batch_tokens=arguments.max_batch_tokens,

@@ -9,6 +9,7 @@ Prefill, a chunk of a prefill and decode are the same graph (docs/architecture.m
 Of the last layer only the rows whose logits are wanted go on after the attention.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,6 +58,7 @@ class Qwen3Model:
     """A loaded model. `weights` are the tensors of `WeightLoader` (packed on the CPU).
 
     max_positions: longest context; at most what the configuration allows, which is also the default.
+    kernels: another kernel folder (mili/kernel_path.py).
     Compiles at construction: seconds on a warm compile cache, else up to about a minute on two cores.
     """
 
@@ -69,6 +71,7 @@ class Qwen3Model:
         dtype: str,
         page_size: int = 16,
         max_positions: int | None = None,
+        kernels: str | os.PathLike[str] | None = None,
     ) -> None:
         self.config = config
         self.device = device
@@ -83,7 +86,7 @@ class Qwen3Model:
         registry = {tensor.name: _buffer(tensor) for tensor in weights.values()}
         registry[_COS_SIN] = Buffer.from_numpy(cos_sin_table(config, self.max_positions))
         shapes = {name: (buffer.dtype, buffer.shape) for name, buffer in registry.items()}
-        graph = build_graph(config, shapes, DeviceRef.from_device(device), DTYPES[dtype], page_size)
+        graph = build_graph(config, shapes, DeviceRef.from_device(device), DTYPES[dtype], page_size, kernels)
         # On the CPU the compiled model reads these very arrays, and does not keep them alive.
         self._weights = registry
         devices = [device] if device.is_host else [device, CPU()]
@@ -122,6 +125,7 @@ def build_graph(
     device: DeviceRef,
     dtype: DType,
     page_size: int,
+    kernels: str | os.PathLike[str] | None = None,
 ) -> Graph:
     """The graph of a whole step; `shapes` has dtype and shape of every tensor in the weights registry."""
     int32 = DType.int32
@@ -136,7 +140,7 @@ def build_graph(
         TensorType(int32, ["logit_rows"], device),
         *[cache] * config.num_layers,
     ]
-    with Graph("mili", input_types=inputs, custom_extensions=[kernel_path()]) as graph:
+    with Graph("mili", input_types=inputs, custom_extensions=[kernel_path(kernels)]) as graph:
         tokens, positions, slots, row_offsets, context_lengths, page_table, logit_rows = (
             value.tensor for value in graph.inputs[:7]
         )
