@@ -41,6 +41,7 @@ class EngineCore:
         self._finished: list[list[str]] = []
         self._woken: list[RequestHandle] = []
         self.recent: deque[tuple[float, int]] = deque(maxlen=4096)  # (time, tokens generated) of the last steps
+        self._gauge()
 
     def add(self, handle: RequestHandle, states: list[RowState | None]) -> None:
         """Queue all answers of a request."""
