@@ -87,6 +87,8 @@ def validation_message(errors: Sequence[Any]) -> tuple[str, str | None]:
     # Members of a union have their own name in the path; numbers and names of fields are what the client wrote.
     shown = [part for part in path if isinstance(part, int) or str(part).isidentifier()]
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in shown).lstrip(".")
+    if first["type"] in ("model_attributes_type", "missing") and not path:
+        return "the body must be a JSON object, sent with Content-Type: application/json", None
     if first["type"] == "extra_forbidden":
         return f"{name or 'a field'} is no parameter of this endpoint: leave it out", name or None
     message = str(first["msg"]).removeprefix("Value error, ")

@@ -76,7 +76,6 @@ class AnswerParser:
             done, self._held, found = _until(self._held, THINK_END)
             parts.reasoning += done
             if found:
-                parts.reasoning = parts.reasoning.rstrip() if done else parts.reasoning
                 self._state, self._strip = "text", True
             return found
         if self._state == "text":
@@ -85,7 +84,7 @@ class AnswerParser:
                 self._held = ""
                 return False
             done, self._held, found = _until(self._held, CALL)
-            parts.content += done.rstrip() if found else done
+            parts.content += done
             if found:
                 self._state = "call"
             return found
@@ -120,12 +119,16 @@ def parse_call(text: str) -> dict[str, Any] | None:
 
 
 def _until(text: str, tag: str) -> tuple[str, str, bool]:
-    """(text before the tag, what remains, whether it was there); an end that may begin the tag remains."""
+    """(text before the tag, what remains, whether it was there).
+
+    An end that may begin the tag remains, and so does white space at the end, which is dropped before a tag.
+    """
     at = text.find(tag)
     if at >= 0:
-        return text[:at], text[at + len(tag) :], True
+        return text[:at].rstrip(), text[at + len(tag) :], True
     keep = next((n for n in range(min(len(tag) - 1, len(text)), 0, -1) if text.endswith(tag[:n])), 0)
-    return text[: len(text) - keep], text[len(text) - keep :], False
+    size = len(text[: len(text) - keep].rstrip())
+    return text[:size], text[size:], False
 
 
 def _whole(text: str, tag: str) -> tuple[str, str, bool]:
