@@ -19,7 +19,7 @@ import numpy as np
 from mili.checkpoint import RawTensor, open_checkpoint
 from mili.config import DTYPES, Qwen3Config
 from mili.errors import WeightError
-from mili.packing import LANES, PACKED_DTYPES, STORAGE, Array, Tensor, pack_into, packed_shape
+from mili.packing import LANES, PACKED_DTYPES, STORAGE, Arena, Array, Tensor, pack_into, packed_shape
 
 _CHUNK = 1 << 18  # elements converted at a time: about 1 MB as float32, which stays in the L2 cache
 ROW_GROUP = 64
@@ -150,21 +150,25 @@ def assemble(
         raise WeightError(
             f"dtype {dtype!r} is not supported {where}; supported: {', '.join(PACKED_DTYPES if packed else DTYPES)}."
         )
+    arena = Arena()
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         for name, parts in sources.items():
             if len(parts[0][0].shape) == 1:
                 data = parts[0][0].rows(slice(None), dtype).reshape(-1)
             else:
-                data = _matrix(parts, dtype, packed, pool)
+                data = _matrix(parts, dtype, packed, pool, arena)
             yield Tensor(name, dtype, data.shape, data)
 
 
-def _matrix(parts: list[tuple[RowSource, int]], dtype: str, packed: bool, pool: ThreadPoolExecutor) -> Array:
+def _matrix(
+    parts: list[tuple[RowSource, int]], dtype: str, packed: bool, pool: ThreadPoolExecutor, arena: Arena
+) -> Array:
     rows, columns = sum(source.shape[0] for source, _ in parts), parts[0][0].shape[1]
     whole, interleaved = parts[0]
     if len(parts) == 1 and not packed and not interleaved and isinstance(whole, RawTensor) and whole.dtype == dtype:
         return whole.rows(slice(None), dtype)
-    out = np.empty(packed_shape(rows, columns, dtype) if packed else (rows, columns), STORAGE[dtype])
+    new = arena.empty if packed else np.empty
+    out: Array = new(packed_shape(rows, columns, dtype) if packed else (rows, columns), STORAGE[dtype])
     step = max(_CHUNK // columns // ROW_GROUP, 1) * ROW_GROUP
 
     def fill(start: int) -> None:
