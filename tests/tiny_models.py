@@ -82,29 +82,32 @@ def _llama(**changes: Any) -> Config:
 
 
 CASES: dict[str, Config] = {
-    "qwen3_ratio1": _qwen3(num_attention_heads=3, num_key_value_heads=3, head_dim=16, hidden_size=48),
+    "qwen3_ratio1": _qwen3(num_attention_heads=3, num_key_value_heads=3),
     "qwen3_ratio2": _qwen3(),
-    "qwen3_ratio4": _qwen3(num_attention_heads=8, num_key_value_heads=2, head_dim=32),
+    "qwen3_ratio4": _qwen3(num_attention_heads=8, num_key_value_heads=2),
     "qwen3_ratio8": _qwen3(num_attention_heads=8, num_key_value_heads=1, num_hidden_layers=1),
     "qwen3_separate_head": _qwen3(tie_word_embeddings=False, num_hidden_layers=3),
-    "qwen3_wide_heads": _qwen3(head_dim=128, num_attention_heads=2, num_key_value_heads=1, hidden_size=40),
+    "qwen3_wide_heads": _qwen3(head_dim=64, num_attention_heads=2, num_key_value_heads=1),
     "qwen3_odd_sizes": _qwen3(
         hidden_size=45, intermediate_size=77, head_dim=18, num_attention_heads=3, num_key_value_heads=1, vocab_size=131
     ),
-    "qwen3_five_layers": _qwen3(num_hidden_layers=5, hidden_size=32, intermediate_size=64, rms_norm_eps=0.01),
-    "qwen3_long_theta": _qwen3(rope_theta=5e7, head_dim=64, max_position_embeddings=4096),
-    "qwen3_yarn": _qwen3(
-        rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}, head_dim=32
-    ),
+    "qwen3_five_layers": _qwen3(num_hidden_layers=5, rms_norm_eps=0.01),
+    "qwen3_long_theta": _qwen3(rope_theta=5e7, max_position_embeddings=4096),
+    "qwen3_yarn": _qwen3(rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}),
     "qwen3_window": _qwen3(use_sliding_window=True, sliding_window=9, max_window_layers=1, num_hidden_layers=3),
     "qwen3_window_everywhere": _qwen3(use_sliding_window=True, sliding_window=16, max_window_layers=0),
     "llama_ratio1": _llama(num_key_value_heads=4, num_hidden_layers=1),
     "llama_ratio3_tied": _llama(
-        hidden_size=72, num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True, num_hidden_layers=3
+        hidden_size=72,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        head_dim=16,
+        tie_word_embeddings=True,
+        num_hidden_layers=3,
     ),
-    "llama_ratio8": _llama(num_attention_heads=8, num_key_value_heads=1, rope_theta=500000.0),
-    "llama_wide_heads": _llama(head_dim=40, num_hidden_layers=1),
-    "llama_linear": _llama(rope_scaling={"type": "linear", "factor": 2.5}, max_position_embeddings=512),
+    "llama_ratio8": _llama(num_attention_heads=8, num_key_value_heads=1, head_dim=16, rope_theta=500000.0),
+    "llama_odd_heads": _llama(head_dim=18, num_hidden_layers=1),
+    "llama_linear": _llama(rope_scaling={"type": "linear", "factor": 2.5}, head_dim=64),
     "llama_llama3": _llama(
         rope_scaling={
             "rope_type": "llama3",
@@ -114,7 +117,7 @@ CASES: dict[str, Config] = {
             "original_max_position_embeddings": 64,
         },
         rope_theta=500000.0,
-        head_dim=32,
+        head_dim=64,
     ),
     "llama_yarn": _llama(
         rope_scaling={
@@ -124,7 +127,7 @@ CASES: dict[str, Config] = {
             "beta_fast": 4.0,
             "beta_slow": 0.25,
         },
-        head_dim=32,
+        head_dim=64,
     ),
     "llama_yarn_attention_factor": _llama(
         rope_scaling={
