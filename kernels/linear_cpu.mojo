@@ -17,13 +17,13 @@ summed in one order: results do not depend on the batch, to the bit.
 Three ways to multiply, chosen once by what the CPU has (`cpu_features.mojo`): AMX tiles (`linear_amx.mojo`), bfloat16
 dot products (AVX512-BF16), float32 multiply-adds. A machine uses one for every row count, again for equal bits.
 
-The ladder (kernels/steps/, `python -m benchmarks.ladder linear`): microseconds for N = 3072, K = 576 in bfloat16, weights
-not in cache, on two cores of an AMD EPYC (Zen 4) that read 34 GB/s and do 460 GFLOP/s:
+The ladder (kernels/steps/, `python -m benchmarks.ladder linear`): microseconds for N = 3072, K = 576 in bfloat16,
+weights not in cache, on two cores of an AMD EPYC (Zen 4) that read 34 GB/s and do 460 GFLOP/s:
 
     rows                                     1          8        128
     naive: the definition                1,942     15,244    241,705
     16 lanes along K                       202      1,000     13,602
-    4 outputs at once                      424        973      9,856     four short streams of w at a time: worse for one row
+    4 outputs at once                      424        973      9,856     four short streams of w: worse for one row
     all cores                              245        613      5,875
     packed weights, 4 blocks               138        306      3,435     one stream a core, no sums across lanes
     bfloat16 dot products                  127        260      2,421
