@@ -22,7 +22,7 @@ from pathlib import Path
 
 import mili  # first: it turns the toolchain's usage reports off
 from workbook.mojo_signature import FLOATS, Signature, signatures
-from workbook.paths import CACHE, ROOT
+from workbook.paths import CACHE, KERNELS, ROOT
 
 del mili
 POINTER = "Pointer[Scalar[DType.{dtype}], MutAnyOrigin](unsafe_from_address={name})"
@@ -132,12 +132,26 @@ def build(sources: Mapping[str, str], specialize: Mapping[str, str] | None = Non
             functions[module, signature.name] = (f"call{len(functions)}", signature)
     entry = stub(functions)
     parts = [toolchain(), entry, *(f"{name}\n{source}" for name, source in sorted(sources.items()))]
-    if any("kernels" in source for source in sources.values()):
-        parts += [path.read_text() for path in sorted((ROOT / "kernels").rglob("*.mojo"))]
+    parts += [path.read_text() for path in imported(sources)]
     folder = CACHE / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     if not (folder / "library.so").exists():
         compile_into(folder, sources, entry, first_line)
     return Library(folder / "library.so", functions, (folder / "warnings.txt").read_text())
+
+
+def imported(sources: Mapping[str, str]) -> list[Path]:
+    """The kernel files that modules import, directly or through one another."""
+    found: set[Path] = set()
+    new = {KERNELS / f"{name}.mojo" for text in sources.values() for name in re.findall(r"\bkernels\.(\w+)", text)}
+    while new:
+        path = new.pop()
+        if path in found or not path.exists():
+            continue
+        found.add(path)
+        new |= {
+            KERNELS / f"{name}.mojo" for name in re.findall(r"^from \.(\w+) import", path.read_text(), re.MULTILINE)
+        }
+    return sorted(found)
 
 
 def compile_into(folder: Path, sources: Mapping[str, str], entry: str, first_line: int) -> None:

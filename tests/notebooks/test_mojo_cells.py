@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from workbook.compare import CheckFailed, compare
-from workbook.mojo_build import MojoError, build
+from workbook.mojo_build import MojoError, build, imported
 from workbook.mojo_run import MojoCrash, MojoFunction, from_bfloat16, functions, to_bfloat16
 from workbook.mojo_signature import signatures
 
@@ -140,3 +140,10 @@ def test_a_difference_is_named() -> None:
     with pytest.raises(CheckFailed, match="y should be an array of shape"):
         compare("y", None, want, 1e-5, 1e-6, "odd")
     compare("y", want + 1e-7, want, 1e-5, 1e-6, "odd")
+
+
+def test_a_cell_depends_on_the_kernel_files_it_imports_and_on_no_others() -> None:
+    found = {path.name for path in imported({"cell": "from kernels.rms_norm import norm_row\n"})}
+    assert {"rms_norm.mojo", "common.mojo"} <= found
+    assert "attention_cpu.mojo" not in found
+    assert imported({"cell": "from std.math import sqrt\n"}) == []

@@ -1,0 +1,32 @@
+"""Recorded GPU results are shown with device, date and command; where there are none, that is said."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workbook.gpu_results import recorded
+
+
+def write(folder: Path, name: str, date: str, microseconds: float) -> None:
+    """A result file with one timing."""
+    info = {"device": "NVIDIA H100", "date": date, "command": "run_all.py --json x"}
+    rows = [{"op": "rms_norm", "rows": 64, "us": microseconds}, {"op": "swiglu", "rows": 64, "us": 99.0}]
+    (folder / name).write_text(json.dumps({"info": info, "timings": rows}))
+
+
+def test_the_newest_run_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "a.json", "2026-11-24 10:00 UTC", 2.5)
+    write(tmp_path, "b.json", "2026-11-23 10:00 UTC", 7.5)
+    (tmp_path / "other.json").write_text("[1, 2]")
+    recorded("rms_norm", folder=tmp_path)
+    assert capsys.readouterr().out.splitlines() == [
+        "NVIDIA H100, 2026-11-24 10:00 UTC: run_all.py --json x",
+        "rows   µs",
+        "  64  2.5",
+    ]
+
+
+def test_none_recorded_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recorded("rms_norm", folder=tmp_path)
+    assert "No GPU results of rms_norm are recorded yet" in capsys.readouterr().out

@@ -1,0 +1,51 @@
+"""Results of GPU runs that are in the repository, for readers without a GPU.
+
+`benchmarks/results/*.json` are written by `python -m benchmarks.gpu.run_all --json FILE`: {"info": {"device", "date",
+"command", ...}, "timings": [{"op": ..., ...}], ...}.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from workbook.paths import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results"
+UNITS = {"us": "µs", "torch_us": "PyTorch µs", "gbs": "GB/s", "of_copy": "of copy bandwidth", "tflops": "TFLOP/s"}
+
+
+def latest(op: str, folder: Path = RESULTS) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    """The newest recorded run that timed `op`: what it says of itself, and its timings of the op; or None."""
+    found = []
+    for path in folder.glob("*.json"):
+        document = json.loads(path.read_text())
+        if not isinstance(document, dict) or "info" not in document:
+            continue
+        rows = [row for row in document.get("timings", []) if row.get("op") == op]
+        if rows:
+            found.append((document["info"], rows))
+    return max(found, key=lambda run: str(run[0].get("date", ""))) if found else None
+
+
+def recorded(op: str, columns: Sequence[str] = (), folder: Path = RESULTS) -> None:
+    """Print the newest recorded GPU timings of an operation, with device, date and command, or that there are none."""
+    run = latest(op, folder)
+    if run is None:
+        print(f"No GPU results of {op} are recorded yet. What the kernel becomes can be read as PTX all the same.")
+        return
+    info, rows = run
+    shown = list(columns) or [name for name in rows[0] if name != "op"]
+    heads = [UNITS.get(name, name) for name in shown]
+    cells = [[text(row.get(name)) for name in shown] for row in rows]
+    widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(shown))]
+    print(f"{info.get('device', 'an unnamed device')}, {info.get('date', 'no date')}: {info.get('command', '')}")
+    for line in [heads, *cells]:
+        print("  ".join(value.rjust(width) for value, width in zip(line, widths, strict=True)))
+
+
+def text(value: object) -> str:
+    """A table cell: three significant digits for fractions."""
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return "" if value is None else str(value)
