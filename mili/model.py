@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from max._mlir_context import ensure_default_mlir_context
 from max.driver import CPU, Buffer, Device
 from max.dtype import DType
 from max.engine import InferenceSession, Model
@@ -86,11 +87,12 @@ class Qwen3Model:
         registry = {tensor.name: _buffer(tensor) for tensor in weights.values()}
         registry[_COS_SIN] = Buffer.from_numpy(cos_sin_table(config, self.max_positions))
         shapes = {name: (buffer.dtype, buffer.shape) for name, buffer in registry.items()}
-        graph = build_graph(config, shapes, DeviceRef.from_device(device), DTYPES[dtype], page_size, kernels)
         # On the CPU the compiled model reads these very arrays, and does not keep them alive.
         self._weights = registry
         devices = [device] if device.is_host else [device, CPU()]
-        self._model: Model = InferenceSession(devices=devices).load(graph, weights_registry=registry)
+        with ensure_default_mlir_context():  # MAX enters it in the main thread alone, and a server loads in another
+            graph = build_graph(config, shapes, DeviceRef.from_device(device), DTYPES[dtype], page_size, kernels)
+            self._model: Model = InferenceSession(devices=devices).load(graph, weights_registry=registry)
 
     def forward(self, batch: Batch, cache: PagedKVCache) -> ForwardOutput:
         """Run one step; the keys and values of its tokens are written into `cache`."""

@@ -1,6 +1,7 @@
 """The embedded model: the default, small, the same greedy tokens in the engine and in transformers (float32)."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,7 +16,8 @@ ANSWERS = golden.mili_tiny()["answers"]
 
 @pytest.fixture(scope="module")
 def engine():
-    return Launch(dtype="float32", num_pages=64).engine()
+    with ThreadPoolExecutor(1) as thread:  # as a server loads a model: not in the main thread
+        return thread.submit(Launch(dtype="float32", num_pages=64).engine).result()
 
 
 def test_it_is_the_default_and_small():
