@@ -136,6 +136,40 @@ def test_a_kernel_exercise_goes_into_the_kernel_folder(learn: Path) -> None:
     assert f"exercise {KERNEL} is not written yet" in file.read_text()
 
 
+IN_A_NOTEBOOK = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+for cell in ("from workbook.lab import check", sys.argv[1], "check('03.1')"):
+    shell.run_cell(cell)
+"""
+
+
+def test_a_check_in_a_notebook_counts_as_progress(learn: Path) -> None:
+    workbook(learn, "start")
+    workbook(learn, "solution", FIRST, "--write", "--force")
+
+    def run(source: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", IN_A_NOTEBOOK, source],
+            env=os.environ | {"MILI_LEARN": str(learn)},
+            cwd=learn,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return done.stdout + done.stderr
+
+    solved = files.cell_source(learn, registry()[FIRST])
+    wrong = run(solved.replace(" + eps", ""))
+    assert "Not yet. 03.1 RMSNorm in NumPy: case" in wrong
+    assert "Hint: eps is missing" in wrong
+    assert "Traceback" not in wrong
+    assert "0 of " in workbook(learn, "progress").stdout
+    assert "03.1 RMSNorm in NumPy: passed (8 cases)" in run(solved)
+    assert "1 of " in workbook(learn, "progress").stdout
+
+
 @pytest.mark.timeout(900)
 def test_the_whole_way(learn: Path) -> None:
     workbook(learn, "start")
