@@ -62,8 +62,9 @@ class NullModel:
     """A model that takes no time."""
 
     config = NullConfig()
+    samples_on_device = True
 
-    def forward(self, batch: Batch, _cache: Cache) -> NullOutput:
+    def forward(self, batch: Batch, _cache: Cache, _sampling: NDArray[np.float32] | None = None) -> NullOutput:
         return NullOutput(np.ones(len(batch.logit_rows), np.int32))
 
 

@@ -18,6 +18,8 @@ from .rms_norm import add_rms_norm_cpu, rms_norm_cpu
 from .rms_norm_gpu import add_rms_norm_gpu, rms_norm_gpu
 from .rope import qk_norm_rope_write_cpu
 from .rope_gpu import qk_norm_rope_write_gpu
+from .sample import FIELDS, sample_cpu
+from .sample_gpu import sample_gpu
 from .swiglu import swiglu_cpu
 from .swiglu_gpu import swiglu_gpu
 from extensibility import InputTensor, OutputTensor, register
@@ -463,6 +465,36 @@ struct Argmax:
             argmax_cpu(tokens_ptr, logits_ptr, rows, width)
         else:
             argmax_gpu(tokens_ptr, logits_ptr, rows, width, ctx)
+
+
+@register("mili_sample")
+struct Sample:
+    """Takes logits [L, V] float32 and fields [L, 5] float32 -> tokens [L] int32; the fields stand in sample.mojo.
+    """
+
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        tokens: OutputTensor[dtype=DType.int32, rank=1, ...],
+        logits: InputTensor[dtype=DType.float32, rank=2, ...],
+        fields: InputTensor[dtype=DType.float32, rank=2, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var rows = logits.dim_size[0]()
+        var width = logits.dim_size[1]()
+        check_equal("mili_sample: length of tokens", tokens.dim_size[0](), rows)
+        check_equal("mili_sample: rows of fields", fields.dim_size[0](), rows)
+        check_equal(
+            "mili_sample: columns of fields", fields.dim_size[1](), FIELDS
+        )
+        var tokens_ptr = tokens.unsafe_ptr().as_unsafe_any_origin()
+        var logits_ptr = logits.unsafe_ptr().as_unsafe_any_origin()
+        var fields_ptr = fields.unsafe_ptr().as_unsafe_any_origin()
+        comptime if target == "cpu":
+            sample_cpu(tokens_ptr, logits_ptr, fields_ptr, rows, width)
+        else:
+            sample_gpu(tokens_ptr, logits_ptr, fields_ptr, rows, width, ctx)
 
 
 def check_packed[

@@ -28,7 +28,7 @@ class EngineCore:
         self.cache = cache
         self.scheduler = scheduler
         slots = len(scheduler.table.length)
-        self.sampler = Sampler(slots)
+        self.sampler = Sampler(slots, model.samples_on_device)
         self.metrics = EngineMetrics(pages=cache.num_pages)
         self.feeds: list[StepFeed] = []
         self.last_error: str | None = None
@@ -79,8 +79,11 @@ class EngineCore:
         if step.admitted:
             self._book_admitted(step.admitted, start)
         try:
-            output = self.model.forward(step.batch, self.cache)
-            sampled = self.sampler.sample(step.sampled, step.sampled_slots, output)
+            slots = step.sampled_slots
+            fields = self.sampler.fields(slots, self.scheduler.table.length[slots], len(step.batch.logit_rows))
+            # A model that leaves sampling to the host is not asked to.
+            output = self.model.forward(step.batch, self.cache, *(() if fields is None else (fields,)))
+            sampled = self.sampler.sample(step.sampled, slots, output)
         except BaseException as error:
             self._fail(error)
             if isinstance(error, Exception):

@@ -22,7 +22,7 @@ class ModelConfig(Protocol):
 
 
 class ForwardOutput(Protocol):
-    """`tokens` [L] int32, the argmax of each row; `logits` [L, V] float32, fetched from the device when asked for."""
+    """`tokens` [L] int32, drawn or the argmax; `logits` [L, V] float32, fetched from the device when asked for."""
 
     @property
     def tokens(self) -> NDArray[np.int32]: ...
@@ -42,11 +42,18 @@ class Cache(Protocol):
 
 
 class Model(Protocol):
-    """One step of the model over a ragged batch (docs/architecture.md)."""
+    """One step of the model over a ragged batch (docs/architecture.md).
+
+    With `samples_on_device`, `forward` takes for each row of logits temperature (0: argmax), top_k, top_p, min_p and a
+    random number, [L, 5] float32, and its `tokens` are drawn by them.
+    """
+
+    @property
+    def samples_on_device(self) -> bool: ...
 
     @property
     def config(self) -> ModelConfig: ...
-    def forward(self, batch: Batch, cache: Any, /) -> ForwardOutput: ...
+    def forward(self, batch: Batch, cache: Any, sampling: NDArray[np.float32] | None = None, /) -> ForwardOutput: ...
 
 
 class Decoder(Protocol):

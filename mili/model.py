@@ -33,6 +33,7 @@ from mili.packing import Tensor
 from mili.rope import cos_sin_table
 
 _COS_SIN = "cos_sin"
+SAMPLING_FIELDS = 5  # temperature, top_k, top_p, min_p, random number
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class ForwardOutput:
 
     @cached_property
     def tokens(self) -> NDArray[np.int32]:
-        """[L] the most likely token of each row, the lowest id among equals."""
+        """[L] the token drawn for each row; without sampling the likeliest, the lowest id among equals."""
         tokens: NDArray[np.int32] = self.token_buffer.to(CPU()).to_numpy()
         return tokens
 
@@ -60,8 +61,11 @@ class Qwen3Model:
 
     max_positions: longest context; at most what the configuration allows, which is also the default.
     kernels: another kernel folder (mili/kernel_path.py).
+    `samples_on_device` says that `forward` takes sampling parameters.
     Compiles at construction: seconds on a warm compile cache, else up to about a minute on two cores.
     """
+
+    samples_on_device = True
 
     def __init__(
         self,
@@ -94,9 +98,14 @@ class Qwen3Model:
             graph = build_graph(config, shapes, DeviceRef.from_device(device), DTYPES[dtype], page_size, kernels)
             self._model: Model = InferenceSession(devices=devices).load(graph, weights_registry=registry)
 
-    def forward(self, batch: Batch, cache: PagedKVCache) -> ForwardOutput:
-        """Run one step; the keys and values of its tokens are written into `cache`."""
-        arrays = (
+    def forward(self, batch: Batch, cache: PagedKVCache, sampling: NDArray[np.float32] | None = None) -> ForwardOutput:
+        """Run one step; the keys and values of its tokens are written into `cache`.
+
+        sampling: [L, 5] float32, for each wanted row what `ops.sample` draws by; None is argmax everywhere.
+        """
+        if sampling is None:
+            sampling = np.zeros((len(batch.logit_rows), SAMPLING_FIELDS), np.float32)
+        arrays: tuple[NDArray[np.int32] | NDArray[np.float32], ...] = (
             batch.tokens,
             batch.positions,
             batch.slots,
@@ -104,6 +113,7 @@ class Qwen3Model:
             batch.context_lengths,
             batch.page_table,
             batch.logit_rows,
+            sampling,
         )
         inputs = [Buffer.from_numpy(array) for array in arrays]
         if not self.device.is_host:
@@ -140,13 +150,14 @@ def build_graph(
         TensorType(int32, ["rows"], device),
         TensorType(int32, ["rows", "row_pages"], device),
         TensorType(int32, ["logit_rows"], device),
+        TensorType(DType.float32, ["logit_rows", SAMPLING_FIELDS], device),
         *[cache] * config.num_layers,
     ]
     with Graph("mili", input_types=inputs, custom_extensions=[kernel_path(kernels)]) as graph:
-        tokens, positions, slots, row_offsets, context_lengths, page_table, logit_rows = (
-            value.tensor for value in graph.inputs[:7]
+        tokens, positions, slots, row_offsets, context_lengths, page_table, logit_rows, sampling = (
+            value.tensor for value in graph.inputs[:8]
         )
-        caches: list[BufferValue] = [value.buffer for value in graph.inputs[7:]]
+        caches: list[BufferValue] = [value.buffer for value in graph.inputs[8:]]
 
         def weight(name: str) -> TensorValue:
             kind, shape = shapes[name]
@@ -192,5 +203,5 @@ def build_graph(
         h, _ = ops.add_rms_norm(x, residual, weight("norm"), eps)
         head = embed if config.tie_word_embeddings else weight("head")
         logits = ops.linear(h, head, config.vocab_size, out_dtype=DType.float32)
-        graph.output(ops.argmax(logits), logits)
+        graph.output(ops.sample(logits, sampling), logits)
     return graph

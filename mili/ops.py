@@ -161,6 +161,16 @@ def argmax(logits: TensorValue) -> TensorValue:
     return ops.custom("mili_argmax", logits.device, [logits], [out])[0].tensor
 
 
+def sample(logits: TensorValue, fields: TensorValue) -> TensorValue:
+    """A token of each row: logits [L, V] and fields [L, 5] float32 -> [L] int32.
+
+    A row's fields are temperature (0: argmax), top_k (0: all), top_p, min_p and a random number in [0, 1); filters
+    apply in this order. -1 where logits are no numbers and the temperature is not 0.
+    """
+    out = TensorType(DType.int32, [logits.shape[0]], logits.device)
+    return ops.custom("mili_sample", logits.device, [logits, fields], [out])[0].tensor
+
+
 def _host(value: float) -> TensorValue:
     """A scalar that the kernels read on the host: float32, or int32 for an int."""
     dtype = DType.int32 if isinstance(value, int) else DType.float32

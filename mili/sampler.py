@@ -1,8 +1,9 @@
 """`Sampler`: from the logits of a step to one token for each request.
 
-If no request of the step asks for more than greedy decoding, the model's own argmax is taken and the logits stay where
-they are. Otherwise the logits come to the host, and the rows that ask for more are changed (penalties, bias, grammar)
-one by one and drawn in blocks.
+Greedy requests take the model's argmax. Requests that ask for temperature, top-k, top-p or min-p alone are drawn by the
+model where the logits are, if it can (`fields`). Only for the others do the logits come to the host: there the rows are
+changed one by one (penalties, bias, grammar) and drawn in blocks. Which way a request goes depends on its own
+parameters alone, so its tokens do not depend on its neighbours.
 """
 
 from dataclasses import dataclass
@@ -79,6 +80,19 @@ class RowState:
         self.bias_ids = np.array(list(p.logit_bias), np.int64)
         self.bias = np.array(list(p.logit_bias.values()), np.float32)
 
+    @property
+    def simple(self) -> bool:
+        """Whether temperature and filters are all that is asked for."""
+        p = self.params
+        return (
+            p.temperature > 0
+            and self.counts is None
+            and self.grammar is None
+            and p.logprobs is None
+            and not p.min_tokens
+            and not p.logit_bias
+        )
+
     def adjust(self, row: NDArray[np.float32], generated: int) -> None:
         """Change the logits [V] of the next token in place."""
         if len(self.bias_ids):
@@ -99,10 +113,16 @@ class RowState:
 
 
 class Sampler:
-    """Samples for up to `max_running` requests, each known by its slot in the running table."""
+    """Samples for up to `max_running` requests, each known by its slot in the running table.
 
-    def __init__(self, max_running: int) -> None:
-        self.plain = np.ones(max_running, bool)
+    on_device: the model draws what needs nothing but the logits and five numbers.
+    """
+
+    def __init__(self, max_running: int, on_device: bool = False) -> None:
+        self.on_device = on_device
+        self.plain = np.ones(max_running, bool)  # argmax is all it asks for
+        self._drawn = np.zeros(max_running, bool)  # drawn by the model
+        self._prompt = np.zeros(max_running, np.int32)
         self._states: dict[str, RowState] = {}
         self._temperature = np.zeros(max_running, np.float32)
         self._top_k = np.zeros(max_running, np.int32)
@@ -126,6 +146,8 @@ class Sampler:
         """The request has got a slot, for the first time or again."""
         slot, state, p = request.slot, self._states.get(request.id), request.params
         self.plain[slot] = state is None
+        self._drawn[slot] = self.on_device and state is not None and state.simple
+        self._prompt[slot] = len(request.prompt)
         if state is not None:
             self._temperature[slot] = p.temperature
             self._top_k[slot] = max(p.top_k, 0)
@@ -133,15 +155,34 @@ class Sampler:
             self._min_p[slot] = p.min_p
             self._seed[slot] = state.seed
 
+    def fields(self, slots: NDArray[np.int64], lengths: NDArray[np.int32], rows: int) -> NDArray[np.float32] | None:
+        """What the model draws the next tokens by, [rows, 5]; None if it draws none.
+
+        lengths: tokens known of each request, of which those after its prompt number its random numbers.
+        """
+        drawn = self._drawn[slots]
+        if not drawn.any():
+            return None
+        fields = np.zeros((rows, 5), np.float32)
+        own = fields[: len(slots)]
+        own[:, 0] = self._temperature[slots] * drawn
+        own[:, 1] = self._top_k[slots]
+        own[:, 2] = self._top_p[slots]
+        own[:, 3] = self._min_p[slots]
+        random = uniform(self._seed[slots], (lengths - self._prompt[slots]).astype(np.uint64))
+        own[:, 4] = np.floor(random * 2.0**24) * 2.0**-24  # rounding to float32 must not reach 1
+        return fields
+
     def sample(self, requests: list[Request], slots: NDArray[np.int64], output: ForwardOutput) -> Sampled:
         """A token for each of `requests`, whose logits are the first rows of `output`, in this order."""
         count = len(requests)
-        if self.plain[slots].all():
+        on_host = ~(self.plain[slots] | self._drawn[slots])
+        if not on_host.any():
             return Sampled(output.tokens[:count], {})
         tokens = np.array(output.tokens[:count], np.int32)
         logits = output.logits
         logprobs: dict[int, TokenLogprobs] = {}
-        rows = np.flatnonzero(~self.plain[slots])
+        rows = np.flatnonzero(on_host)
         block = max(1, BLOCK_ELEMENTS // logits.shape[1])
         for start in range(0, len(rows), block):
             part = rows[start : start + block]

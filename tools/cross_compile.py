@@ -35,7 +35,7 @@ def compile_for(target: str) -> None:
 
     cases = [(DType.bfloat16, 128), (DType.bfloat16, 64), (DType.float16, 96), (DType.float32, 80)]
     device = Accelerator()
-    InferenceSession(devices=[device]).compile(graph_of_all_ops(device, cases))
+    InferenceSession(devices=[device]).compile(graph_of_all_ops(device, cases, sampling=True))
 
 
 def main() -> int:

@@ -12,8 +12,10 @@ from mili.kernel_path import kernel_path
 KV_HEADS, GROUP, PAGE_SIZE, WIDTH, VOCABULARY = 2, 2, 16, 256, 1000
 
 
-def graph_of_all_ops(device: Device, cases: list[tuple[DType, int]]) -> Graph:
+def graph_of_all_ops(device: Device, cases: list[tuple[DType, int]], sampling: bool = False) -> Graph:
     """A graph that stages every op once for each (dtype, head dimension) of `cases`; weights are inputs.
+
+    With `sampling` there is one more output: tokens drawn with the first five logits as parameters.
 
     Inputs: tokens, positions, slots, row offsets, context lengths, page table, logit rows; then for each case the
     embedding [V, E], norm [E], qkv, head norm [D], cos_sin, cache, output matrix. Outputs: tokens, residual.
@@ -52,5 +54,7 @@ def graph_of_all_ops(device: Device, cases: list[tuple[DType, int]]) -> Graph:
             h, x = ops.add_rms_norm(h, x, weight, 1e-6)
             logits = ops.linear(ops.gather_rows(h, rows), embed, VOCABULARY, out_dtype=float32)
             outputs += [ops.argmax(logits), x]
+        if sampling:
+            outputs.append(ops.sample(logits, logits[:, :5]))
         graph.output(*outputs)
     return graph

@@ -20,7 +20,7 @@ from mili.batch import Batch
 from mili.device import DTYPES, select_device
 from mili.gguf import GGUFFile, config_from_gguf
 from mili.kv_cache import PagedKVCache
-from mili.model import Qwen3Model
+from mili.model import SAMPLING_FIELDS, Qwen3Model
 from mili.weights import WeightLoader
 
 PAGE = 16
@@ -76,7 +76,8 @@ def decode_times(model: Qwen3Model, cache: PagedKVCache) -> dict[str, Any]:
     }
     arrays: list[NDArray[np.int32]] = [step.tokens, step.positions, step.slots, step.row_offsets]
     arrays += [step.context_lengths, step.page_table, step.logit_rows]
-    inputs = [Buffer.from_numpy(a).to(model.device) for a in arrays] + cache.buffers
+    greedy = np.zeros((len(step.logit_rows), SAMPLING_FIELDS), np.float32)
+    inputs = [Buffer.from_numpy(a).to(model.device) for a in (*arrays, greedy)] + cache.buffers
     compiled = model._model
     outputs = compiled.capture(1, *inputs)
     compiled.replay(1, *inputs)

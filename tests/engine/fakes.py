@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 from mili.detokenizer import byte_level_alphabet
+from mili.draw import draw
 from mili.tokenizer import QwenTokenizer
 
 VOCAB = 272
@@ -90,9 +91,10 @@ class FakeModel:
         self.prompt_length = 1  # of scripted prompts
         self.computed_tokens = 0
         self.fail_at: int | None = None
+        self.samples_on_device = False
         self.script: dict[int, list[int]] = {}  # first prompt token -> what it is answered, for tests of text
 
-    def forward(self, batch, cache) -> FakeOutput:
+    def forward(self, batch, cache, sampling=None) -> FakeOutput:
         self.steps += 1
         if self.fail_at == self.steps:
             raise RuntimeError("the device has caught fire")
@@ -134,4 +136,11 @@ class FakeModel:
             if script is not None:
                 done = length - self.prompt_length
                 logits[i, script[min(done, len(script) - 1)]] += 100
-        return FakeOutput(logits)
+        output = FakeOutput(logits)
+        if sampling is not None:
+            assert self.samples_on_device
+            assert sampling.shape == (len(logits), 5)
+            rows = np.flatnonzero(sampling[:, 0] > 0)
+            t, k, p, m, random = sampling[rows].T
+            output.tokens[rows] = draw(logits[rows], t, k.astype(np.int32), p, m, random.astype(np.float64))
+        return output

@@ -438,3 +438,30 @@ def test_calls_run_between_steps_and_bring_errors_back():
         with pytest.raises(ZeroDivisionError):
             engine.call(lambda: 1 // 0)
         assert engine.generate([1], greedy(2), progress=False)
+
+
+def test_the_model_draws_what_needs_no_host():
+    """Temperature and filters on the device, the rest on the host, greedy beside them: each as by itself."""
+    plain = SamplingParams(temperature=0.9, top_k=30, top_p=0.9, seed=3, max_tokens=12, ignore_eos=True)
+    cases = [greedy(12), plain, SamplingParams(temperature=0.9, seed=4, presence_penalty=1.0, max_tokens=12)]
+    prompts = [[1, 2], [3], [4, 5]]
+    on_host = make().generate(prompts, cases, progress=False)
+    cache = FakeCache(200, 8)
+    model = FakeModel(cache)
+    model.samples_on_device = True
+    engine = Engine(model, fake_tokenizer(), cache, EngineOptions(max_running=16, decode_buckets=(4, 8)))
+    on_device = engine.generate(prompts, cases, progress=False)
+    alone = [engine.generate([p], c, progress=False)[0] for p, c in zip(prompts, cases, strict=True)]
+    for outputs in (on_device, alone):
+        assert [o.outputs[0].token_ids for o in outputs] == [o.outputs[0].token_ids for o in on_host]
+    fetched = []
+    forward = model.forward
+
+    def watched(*arguments):
+        fetched.append(forward(*arguments))
+        return fetched[-1]
+
+    model.forward = watched
+    engine.generate(prompts[:2], cases[:2], progress=False)
+    assert not any(output.fetched for output in fetched)
+    check_idle(engine)

@@ -90,6 +90,7 @@ def _cases() -> dict[str, Case]:
         ),
         "swiglu": Case({"gate_up": (x, ["T", "I2"])}, ops.swiglu),
         "argmax": Case({"logits": ("float32", ["L", "V"])}, ops.argmax),
+        "sample": Case({"logits": ("float32", ["L", "V"]), "fields": ("float32", ["L", 5])}, ops.sample),
     }
     for heads in HEADS:
         cases[f"rope_{heads.name}"] = _rope_case(heads)
