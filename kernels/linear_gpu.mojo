@@ -1,22 +1,26 @@
 """Linear on a GPU: y = x @ w.T over row-major weights [N, K]; which kernel runs is decided here.
 
     bfloat16, float16 on NVIDIA, K a multiple of 8
-        M <= 64     linear_skinny_gpu.mojo    bound by reading w: loads to registers, tensor cores
+        M <= 16     linear_skinny_gpu.mojo    bound by reading w: loads to registers, tensor cores
+        more        linear_library_gpu.mojo   cuBLAS, where it is installed, else
+        M <= 64     linear_skinny_gpu.mojo
         more        linear_tiled_gpu.mojo     bound by arithmetic: tiles in shared memory, tensor cores
     everything else linear_simple_gpu.mojo    float32 products
 """
 
 from .common import Ptr
+from .linear_library_gpu import linear_library_gpu
 from .linear_simple_gpu import linear_simple_gpu
 from .linear_skinny_gpu import linear_skinny_gpu
 from .linear_tiled_gpu import linear_tiled_gpu
 from max.gpu.host import DeviceContext
 
 comptime SKINNY_ROWS = 64
+comptime LIBRARY_ROWS = 17
 
 
 def linear_gpu[
-    dtype: DType, out_dtype: DType
+    dtype: DType, out_dtype: DType, library: Bool = True
 ](
     y: Ptr[out_dtype],
     x: Ptr[dtype],
@@ -26,14 +30,20 @@ def linear_gpu[
     k: Int,
     ctx: DeviceContext,
 ) raises:
-    """Writes y [m, n] = x [m, k] @ w.T for row-major w [n, k]."""
+    """Writes y [m, n] = x [m, k] @ w.T for row-major w [n, k]; with `library` False by this project's kernels alone.
+    """
     if m == 0:
         return
     comptime if DeviceContext.default_device_info.api == "cuda" and dtype.is_half_float():
-        if k % 8 == 0 and m <= SKINNY_ROWS:
-            linear_skinny_gpu(y, x, w, m, n, k, ctx)
-            return
-        elif k % 8 == 0:
-            linear_tiled_gpu(y, x, w, m, n, k, ctx)
+        if k % 8 == 0:
+            comptime if library:
+                if m >= LIBRARY_ROWS and linear_library_gpu(
+                    y, x, w, m, n, k, ctx
+                ):
+                    return
+            if m <= SKINNY_ROWS:
+                linear_skinny_gpu(y, x, w, m, n, k, ctx)
+            else:
+                linear_tiled_gpu(y, x, w, m, n, k, ctx)
             return
     linear_simple_gpu(y, x, w, m, n, k, ctx)

@@ -76,34 +76,32 @@ def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def check_linear(k: Kernels, report: Report) -> None:
-    """Row counts around every tile boundary, odd N, K that is no multiple of a tile."""
-    shapes = [(1024, 1024), (4096, 1024), (1000, 576), (130, 200), (72, 8), (12288, 256)]
+    """Row counts around every tile boundary, odd N, K that is no multiple of a tile; with and without the library."""
+    shapes = [(1024, 1024), (4096, 1024), (1024, 3072), (1000, 576), (130, 200), (72, 8), (12288, 256)]
     for n, depth in shapes:
         w = randn(n, depth, scale=0.05)
-        for m in (1, 2, 3, 7, 8, 9, 16, 17, 31, 32, 33, 64, 65, 127, 128, 129, 256, 300):
-            x = randn(m, depth)
-            y = poison((m, n), BF16)
-            k.linear(y, x, w)
-            k.synchronize()
-            report.check(f"linear bf16 {m}x{n}x{depth}", y, x.double() @ w.double().T, BOUND[BF16])
-    for m, n, depth in [(3, 1000, 576), (130, 999, 576)]:
-        x, w = randn(m, depth), randn(n, depth, scale=0.05)
-        y = poison((m, n), F32)
-        k.linear(y, x, w)
+        for m in (1, 2, 3, 7, 8, 9, 16, 17, 31, 32, 33, 64, 65, 96, 127, 128, 129, 256, 300, 1000):
+            one_linear(k, report, randn(m, depth), w, BF16, BOUND[BF16])
+    for m, n, depth in [(3, 1000, 576), (40, 1001, 1024), (130, 999, 576)]:
+        one_linear(k, report, randn(m, depth), randn(n, depth, scale=0.05), F32, 1e-5)
+    odd = [(1, 130, 200), (5, 576, 576), (40, 576, 576), (100, 257, 64), (128, 256, 512)]
+    for m, n, depth in odd:
+        one_linear(k, report, randn(m, depth, dtype=F16), randn(n, depth, dtype=F16, scale=0.05), F16, BOUND[F16])
+    for m, n, depth in [*odd, (17, 130, 203), (3, 50, 33)]:
+        one_linear(k, report, randn(m, depth, dtype=F32), randn(n, depth, dtype=F32, scale=0.05), F32, BOUND[F32])
+    for m in (5, 40):
+        one_linear(k, report, randn(m, 203), randn(64, 203, scale=0.05), BF16, BOUND[BF16])
+
+
+def one_linear(k: Kernels, report: Report, x: Tensor, w: Tensor, out: torch.dtype, bound: float) -> None:
+    """One product, by the library where it would be chosen and by the project's kernels."""
+    want = x.double() @ w.double().T
+    for own in (False, True) if x.dtype != F32 and x.shape[0] > 16 else (False,):
+        y = poison((x.shape[0], w.shape[0]), out)
+        k.linear(y, x, w, own=own)
         k.synchronize()
-        report.check(f"linear bf16->f32 {m}x{n}x{depth}", y, x.double() @ w.double().T, 1e-5)
-    for dtype in (F16, F32):
-        for m, n, depth in [(1, 130, 200), (5, 576, 576), (17, 130, 203), (100, 257, 64), (3, 50, 33), (128, 256, 512)]:
-            x, w = randn(m, depth, dtype=dtype), randn(n, depth, dtype=dtype, scale=0.05)
-            y = poison((m, n), dtype)
-            k.linear(y, x, w)
-            k.synchronize()
-            report.check(f"linear {dtype} {m}x{n}x{depth}", y, x.double() @ w.double().T, BOUND[dtype])
-    x, w = randn(5, 203), randn(64, 203, scale=0.05)
-    y = poison((5, 64), BF16)
-    k.linear(y, x, w)
-    k.synchronize()
-    report.check("linear bf16 5x64x203", y, x.double() @ w.double().T, BOUND[BF16])
+        name = f"linear{' own' if own else ''} {x.dtype}->{out} {x.shape[0]}x{w.shape[0]}x{x.shape[1]}"
+        report.check(name, y, want, bound)
 
 
 def check_rope(k: Kernels, report: Report) -> None:
@@ -226,11 +224,13 @@ def check_repeatable(k: Kernels, report: Report) -> None:
     case = paged([1, 1, 1], [700, 33, 129], 16, 8, 128, 16, BF16)
     mixed = paged([100, 1, 30], [700, 33, 129], 16, 8, 128, 16, BF16)
     x, w = randn(200, 1024), randn(1000, 1024, scale=0.05)
-    for name, rows in (("linear 5", 5), ("linear 40", 40), ("linear 200", 200)):
+    for name, rows, own in (
+        ("linear 5", 5, True), ("linear 40", 40, True), ("linear 200", 200, True), ("linear library 200", 200, False),
+    ):  # fmt: skip
         first = None
         for _ in range(50):
             y = poison((rows, 1000), BF16)
-            k.linear(y, x[:rows], w)
+            k.linear(y, x[:rows], w, own=own)
             k.synchronize()
             first = y if first is None else first
             if not torch.equal(y, first):

@@ -122,10 +122,10 @@ def argmax(a: PythonObject) raises -> PythonObject:
 
 
 def linear[
-    dtype: DType, out_dtype: DType
+    dtype: DType, out_dtype: DType, library: Bool = True
 ](a: PythonObject) raises -> PythonObject:
     """Arguments: ctx, y, x, w, m, n, k."""
-    linear_gpu(
+    linear_gpu[library=library](
         p[out_dtype](a, 1),
         p[dtype](a, 2),
         p[dtype](a, 3),
@@ -205,6 +205,9 @@ def PyInit_gpu_ext() abi("C") -> PythonObject:
         m.def_function[argmax]("argmax")
         m.def_function[linear[B16, B16]]("linear_bfloat16")
         m.def_function[linear[B16, F32]]("linear_bfloat16_float32")
+        m.def_function[linear[B16, B16, False]]("linear_own_bfloat16")
+        m.def_function[linear[B16, F32, False]]("linear_own_bfloat16_float32")
+        m.def_function[linear[F16, F16, False]]("linear_own_float16")
         m.def_function[linear[F16, F16]]("linear_float16")
         m.def_function[linear[F32, F32]]("linear_float32")
         m.def_function[qk_norm_rope_write[128, True, B16]](

@@ -75,9 +75,9 @@ class Kernels:
         """tokens [L] of logits [L, V] float32."""
         self._call("argmax", tokens, logits, *logits.shape)
 
-    def linear(self, y: Tensor, x: Tensor, w: Tensor) -> None:
-        """y [M, N] = x [M, K] @ w.T."""
-        name = f"linear_{kind(x)}" + ("" if y.dtype == x.dtype else f"_{kind(y)}")
+    def linear(self, y: Tensor, x: Tensor, w: Tensor, *, own: bool = False) -> None:
+        """y [M, N] = x [M, K] @ w.T; `own`: by this project's kernels also where cuBLAS is installed."""
+        name = f"linear_{'own_' if own else ''}{kind(x)}" + ("" if y.dtype == x.dtype else f"_{kind(y)}")
         self._call(name, y, x, w, x.shape[0], *w.shape)
 
     def qk_norm_rope_write(

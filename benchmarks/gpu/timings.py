@@ -122,8 +122,12 @@ def one_linear(bench: Bench, model: str, name: str, m: int, ws: list[Tensor]) ->
     def theirs(i: int) -> None:
         torch.mm(xs[i % count], ws[i].T, out=ys[i % count])
 
+    def own(i: int) -> None:
+        bench.kernels.linear(ys[i % count], xs[i % count], ws[i], own=True)
+
     moved = 2.0 * (n * depth + m * depth + m * n)
-    row: dict[str, object] = {"op": "linear", "model": model, "what": name, "rows": m}
+    own_us = bench.mine.seconds(own, len(ws)) * 1e6 if m > 16 else None
+    row: dict[str, object] = {"op": "linear", "model": model, "what": name, "rows": m, "own_us": own_us}
     bench.both(row, ours, theirs, len(ws), moved, 2.0 * m * n * depth)
 
 
