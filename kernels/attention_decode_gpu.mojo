@@ -49,6 +49,11 @@ comptime GROUP = 8
 """Query heads of a tile."""
 comptime UNIT = WARPS * 16
 """Keys of one round of a block."""
+comptime MAX_SPLITS = 64
+"""Ranges that a context is cut into at most: two a lane when they are joined."""
+comptime JOIN_UNROLL = 4
+comptime BLOCKS_PER_SM = 4
+"""Blocks of the attention kernel that the registers of an SM hold."""
 
 
 @always_inline
@@ -280,6 +285,11 @@ def attention_decode_kernel[
                 ] = result.cast[dtype]()
 
 
+@__llvm_metadata(
+    MAX_THREADS_PER_BLOCK_METADATA=StaticTuple[Int32, 1](
+        Int32(WARPS * WARP_SIZE)
+    )
+)
 @__name(t"mili_attention_join_{dtype}_{D}")
 def attention_join_kernel[
     D: Int, dtype: DType
@@ -293,9 +303,21 @@ def attention_join_kernel[
     window: Int32,
     splits: Int32,
 ):
-    """Block (h, b) joins the ranges of query head h of the tokens of request b; thread d has element d.
+    """Block (h, b) joins the ranges of query head h of the tokens of request b; at most MAX_SPLITS of them.
+
+    Lane i of every warp takes the statistics of ranges i and i + 32; then the warps take ranges in turn, JOIN_UNROLL
+    loads of 16 bytes a lane at once: one after the other, each would wait for the whole latency of memory.
     """
+    comptime F32 = DType.float32
+    comptime chunks = ceildiv(D, 4 * WARP_SIZE)
     var b = Int(block_idx.y)
+    var lane = Int(lane_id())
+    var weights = stack_allocation[
+        MAX_SPLITS, Float32, address_space=AddressSpace.SHARED
+    ]()
+    var sums = stack_allocation[
+        WARPS * D, Float32, address_space=AddressSpace.SHARED, alignment=16
+    ]()
     var end_token = Int(row_offsets[unsafe_offset=b + 1])
     for token in range(Int(row_offsets[unsafe_offset=b]), end_token):
         var keys = Int(context_lengths[unsafe_offset=b]) - end_token + token + 1
@@ -306,30 +328,70 @@ def attention_join_kernel[
         )
         var used = ceildiv(keys, per_split)
         var row = (token * Int(heads) + Int(block_idx.x)) * Int(splits)
-        var best = Float32.MIN_FINITE
-        for s in range(used):
-            best = max(best, partial_stats[unsafe_offset=(row + s) * 2])
-        var denominator = Float32(0)
-        for s in range(used):
-            var weight = exp2(partial_stats[unsafe_offset=(row + s) * 2] - best)
-            denominator += (
-                partial_stats[unsafe_offset=(row + s) * 2 + 1] * weight
-            )
-        for d in range(Int(thread_idx.x), D, 128):
+        var greatest = SIMD[F32, 2](Float32.MIN_FINITE)
+        var totals = SIMD[F32, 2](0)
+        comptime for i in range(2):
+            var s = lane + i * WARP_SIZE
+            if s < used:
+                greatest[i] = partial_stats[unsafe_offset=(row + s) * 2]
+                totals[i] = partial_stats[unsafe_offset=(row + s) * 2 + 1]
+        var best = warp.max(greatest.reduce_max())
+        var factors = exp2(greatest - best)
+        var denominator = warp.sum((totals * factors).reduce_add())
+        barrier()  # the previous token is done
+        if warp_index() == 0:
+            comptime for i in range(2):
+                weights[unsafe_offset=lane + i * WARP_SIZE] = factors[i]
+        barrier()
+
+        comptime for c in range(chunks):
+            var d = (c * WARP_SIZE + lane) * 4
+            var numerator = SIMD[F32, 4](0)
+            if d < D:
+                for first in range(warp_index(), used, WARPS * JOIN_UNROLL):
+                    var parts = stack_allocation[JOIN_UNROLL, SIMD[F32, 4]]()
+                    comptime for u in range(JOIN_UNROLL):
+                        var s = min(first + u * WARPS, used - 1)
+                        parts[unsafe_offset=u] = load_vector[F32, 4](
+                            partial_sums, (row + s) * D + d
+                        )
+                    comptime for u in range(JOIN_UNROLL):
+                        var s = first + u * WARPS
+                        if s < used:
+                            numerator += (
+                                parts[unsafe_offset=u]
+                                * weights[unsafe_offset=s]
+                            )
+                comptime for e in range(4):
+                    sums[unsafe_offset=warp_index() * D + d + e] = numerator[e]
+        barrier()
+        for d in range(Int(thread_idx.x), D, WARPS * WARP_SIZE):
             var numerator = Float32(0)
-            for s in range(used):
-                var weight = exp2(
-                    partial_stats[unsafe_offset=(row + s) * 2] - best
-                )
-                numerator += (
-                    partial_sums[unsafe_offset=(row + s) * D + d] * weight
-                )
+            comptime for v in range(WARPS):
+                numerator += sums[unsafe_offset=v * D + d]
             var result = (
                 numerator / denominator if denominator > 0 else Float32(0)
             )
             o[
                 unsafe_offset=(token * Int(heads) + Int(block_idx.x)) * D + d
             ] = result.cast[dtype]()
+
+
+def choose_splits(blocks: Int, units: Int, slots: Int) -> Int:
+    """Into how many ranges to cut contexts of up to `units` rounds when `blocks` blocks would run without cutting.
+
+    `slots` blocks run at a time. A block costs its rounds and about one more to start and finish; joining costs two.
+    """
+    var best = 1
+    var least = ceildiv(blocks, slots) * (units + 1)
+    for splits in range(2, min(units, MAX_SPLITS) + 1):
+        var cost = (
+            ceildiv(blocks * splits, slots) * (ceildiv(units, splits) + 1) + 2
+        )
+        if cost < least:
+            least = cost
+            best = splits
+    return best
 
 
 def attention_decode_gpu[
@@ -352,8 +414,10 @@ def attention_decode_gpu[
     var longest = shape.table_width * shape.page_size
     if shape.window > 0:
         longest = min(longest, shape.window)
-    var splits = max(
-        1, min(8 * sm_count // (tiles * shape.requests), longest // 128, 64)
+    var splits = choose_splits(
+        tiles * shape.requests,
+        ceildiv(longest, UNIT),
+        BLOCKS_PER_SM * sm_count,
     )
 
     def go[
@@ -398,6 +462,6 @@ def attention_decode_gpu[
         Int32(shape.window),
         Int32(splits),
         grid_dim=(shape.heads, shape.requests),
-        block_dim=128,
+        block_dim=WARPS * WARP_SIZE,
     )
     _ = workspace^

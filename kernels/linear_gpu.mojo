@@ -4,16 +4,19 @@
         M <= 16     linear_skinny_gpu.mojo    bound by reading w: loads to registers, tensor cores
         more        linear_library_gpu.mojo   cuBLAS, where it is installed, else
         M <= 64     linear_skinny_gpu.mojo
-        more        linear_tiled_gpu.mojo     bound by arithmetic: tiles in shared memory, tensor cores
+        more        linear_hopper_gpu.mojo    bound by arithmetic: wgmma, on Hopper, where its tiles fill the GPU, else
+                    linear_tiled_gpu.mojo     tiles in shared memory, mma.sync
     everything else linear_simple_gpu.mojo    float32 products
 """
 
 from .common import Ptr
+from .linear_hopper_gpu import linear_hopper_gpu
 from .linear_library_gpu import linear_library_gpu
 from .linear_simple_gpu import linear_simple_gpu
 from .linear_skinny_gpu import linear_skinny_gpu
 from .linear_tiled_gpu import linear_tiled_gpu
 from max.gpu.host import DeviceContext
+from std.math import ceildiv
 
 comptime SKINNY_ROWS = 64
 comptime LIBRARY_ROWS = 17
@@ -43,7 +46,11 @@ def linear_gpu[
                     return
             if m <= SKINNY_ROWS:
                 linear_skinny_gpu(y, x, w, m, n, k, ctx)
-            else:
-                linear_tiled_gpu(y, x, w, m, n, k, ctx)
+                return
+            comptime if DeviceContext.default_device_info.compute == 9.0:
+                if n % 2 == 0 and ceildiv(m, 128) * ceildiv(n, 128) >= 120:
+                    linear_hopper_gpu(y, x, w, m, n, k, ctx)
+                    return
+            linear_tiled_gpu(y, x, w, m, n, k, ctx)
             return
     linear_simple_gpu(y, x, w, m, n, k, ctx)
