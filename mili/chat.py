@@ -7,6 +7,7 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mili.console import run
 from mili.engine import Engine
@@ -57,7 +58,10 @@ class Chat:
     def say(self, text: str) -> None:
         """Send a message and print the answer as it comes. A turn that fails leaves the conversation as it was."""
         turn = [*self.messages, {"role": "user", "content": text}]
-        handle = self.engine.submit(chat_prompt(self.engine.tokenizer, turn, self.thinking), self.params)
+        ids = chat_prompt(self.engine.tokenizer, turn, self.thinking)
+        room = max(1, self.engine.max_context - len(ids))
+        params = replace(self.params, max_tokens=min(room, self.params.max_tokens or room))
+        handle = self.engine.submit(ids, params)
         try:
             for delta in handle.stream():
                 print(delta.text, end="", flush=True)
@@ -95,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--system", metavar="TEXT", help="the system message")
     result.add_argument("--no-thinking", action="store_true", help="ask a reasoning model to answer at once")
-    add_sampling_arguments(result, max_tokens=1024, temperature=0.7)
+    add_sampling_arguments(result, max_tokens=512, temperature=None)
     add_arguments(result)
     result.set_defaults(max_running=1)
     return result
@@ -104,13 +108,15 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; see `parser`."""
     options = parser().parse_args(arguments)
-    params, launch = sampling_from(options), launch_from(options)
+    sampling_from(options)  # a wrong value is told before the model is loaded
+    launch = launch_from(options)
     if importlib.util.find_spec("readline") is not None:
         import readline  # noqa: F401  (line editing and history for input())
     engine = launch.engine()
     if engine.tokenizer is None or getattr(engine.tokenizer, "chat_template", None) is None:
         raise TokenizerError("the model has no chat template, so it cannot chat: use python -m mili.generate")
     with engine:
+        params = sampling_from(options, {"temperature": 0.7, **engine.recommended})
         chat = Chat(engine, params, options.system, False if options.no_thinking else None)
         prompt = "> " if sys.stdin.isatty() else ""
         if prompt:

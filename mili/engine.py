@@ -106,6 +106,7 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self.failure: BaseException | None = None
+        self.recommended: dict[str, float | int] = {}  # sampling values of the model's makers, for who wants them
 
     def submit(
         self,

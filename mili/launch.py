@@ -9,6 +9,7 @@ from mili.console import interruptible, progress
 from mili.device import DTYPES, select_device, select_dtype
 from mili.engine import Engine, EngineOptions
 from mili.errors import ConfigError
+from mili.generation_config import recommended
 from mili.kernel_path import kernel_path
 from mili.kv_cache import STRATEGIES, PagedKVCache, Strategy, check_page_size, page_bytes, pages_for_memory
 from mili.model import Qwen3Model
@@ -91,12 +92,14 @@ class Launch:
         device = select_device(self.device)
         dtype = select_dtype(self.dtype, device)
         tokenizer: QwenTokenizer | None = None
+        recommendation: dict[str, float | int] = {}
         if self.random_shape is not None:
             name, config = self.random_shape, shape_config(self.random_shape)
             weights = random_weights(config, dtype, seed=0, packed=device.is_host)
         else:
             source = resolve(self.model or default_model())
             name, config = source.name, Qwen3Config.from_pretrained(source.path)
+            recommendation = recommended(source.path)
             if has_tokenizer(source.path):
                 tokenizer = QwenTokenizer.from_pretrained(source.path)
                 tokenizer.check_fits(config)
@@ -132,7 +135,9 @@ class Launch:
         if not o.max_batch_tokens:
             budget = max(BATCH_TOKENS["cpu" if device.is_host else "gpu"], o.max_running)
             o = replace(o, max_batch_tokens=budget)
-        return Engine(model, tokenizer, cache, o)
+        engine = Engine(model, tokenizer, cache, o)
+        engine.recommended = recommendation
+        return engine
 
 
 def has_tokenizer(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """The sampling options that command line programs share."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mili.errors import MiliError, RequestError
@@ -10,8 +10,8 @@ from mili.interfaces import Tokenizer
 from mili.sampling import SamplingParams
 
 
-def add_sampling_arguments(parser: argparse.ArgumentParser, *, max_tokens: int, temperature: float) -> None:
-    """Options for `sampling_from`, with the program's own defaults. Values are checked by `SamplingParams`."""
+def add_sampling_arguments(parser: argparse.ArgumentParser, *, max_tokens: int, temperature: float | None) -> None:
+    """Options for `sampling_from`, with the program's own defaults; a temperature of None means the model's own."""
     group = parser.add_argument_group("sampling")
     add = group.add_argument
     add("--max-tokens", type=int, default=max_tokens, help=f"most tokens to generate (default {max_tokens})")
@@ -20,12 +20,13 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, *, max_tokens: int, 
         "--temperature",
         type=float,
         default=temperature,
-        help=f"0 takes the likeliest token each time; higher is more random (default {temperature:g})",
+        help="0 takes the likeliest token each time; higher is more random "
+        f"(default {'what the model recommends' if temperature is None else temperature})",
     )
-    add("--top-k", type=int, default=0, help="choose among the K likeliest tokens (default 0: all)")
-    add("--top-p", type=float, default=1.0, help="choose among the likeliest that together reach P (default 1)")
-    add("--min-p", type=float, default=0.0, help="only tokens at least P times as likely as the likeliest (default 0)")
-    add("--repetition-penalty", type=float, default=1.0, help="above 1 discourages tokens that have occurred")
+    add("--top-k", type=int, help="choose among the K likeliest tokens (0: all)")
+    add("--top-p", type=float, help="choose among the likeliest that together reach P (1: all)")
+    add("--min-p", type=float, help="only tokens at least P times as likely as the likeliest (0: all)")
+    add("--repetition-penalty", type=float, help="above 1 discourages tokens that have occurred")
     add("--frequency-penalty", type=float, default=0.0, help="subtracted for each time a token has been generated")
     add("--presence-penalty", type=float, default=0.0, help="subtracted for tokens that have been generated")
     add("--seed", type=int, help="same seed, same text (default: a new one each time)")
@@ -33,14 +34,15 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, *, max_tokens: int, 
     add("--ignore-eos", action="store_true", help="go on after the model's end tokens, up to --max-tokens")
 
 
-def sampling_from(arguments: argparse.Namespace) -> SamplingParams:
-    """The parameters that parsed options ask for. Raises RequestError for a value that is out of range."""
+def sampling_from(arguments: argparse.Namespace, recommended: Mapping[str, Any] | None = None) -> SamplingParams:
+    """The parameters that parsed options ask for, with `recommended` values for those that are not given.
+
+    Raises RequestError for a value that is out of range.
+    """
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+    chosen = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     return SamplingParams(
-        temperature=arguments.temperature,
-        top_k=arguments.top_k,
-        top_p=arguments.top_p,
-        min_p=arguments.min_p,
-        repetition_penalty=arguments.repetition_penalty,
+        **{**(recommended or {}), **chosen},
         frequency_penalty=arguments.frequency_penalty,
         presence_penalty=arguments.presence_penalty,
         seed=arguments.seed,

@@ -79,6 +79,7 @@ def _engine(state: ServerState) -> dict[str, Any] | None:
         "eviction": o.eviction,
         "policy": o.policy,
         "prefix_caching": o.prefix_caching,
+        "default_sampling": engine.recommended,
     }
 
 

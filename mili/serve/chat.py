@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from mili.engine import Engine
 from mili.handle import Delta, RequestHandle
 from mili.sampling import SamplingParams
 from mili.serve.answers import ChatCompletion, streamed
@@ -29,7 +30,7 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     engine = state.need_engine()
     state.check_model(body.model)
     prompt = await asyncio.to_thread(chat_prompt, body, engine.tokenizer)
-    params = _params(body, prompt)
+    params = _params(body, prompt, engine)
     answer = _Answer(new_id("chatcmpl"), state.name, prompt, TokenNames(engine.tokenizer), bool(body.logprobs))
     log: dict[str, Any] = request.state.log
     log["id"] = answer.id
@@ -44,13 +45,18 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     return JSONResponse(answer.whole(handles[0]))
 
 
-def _params(body: ChatRequest, prompt: ChatPrompt) -> SamplingParams:
+def _params(body: ChatRequest, prompt: ChatPrompt, engine: Engine) -> SamplingParams:
     if body.top_logprobs is not None and not body.logprobs:
         raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
     limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     return sampling_params(
-        body, max_tokens=limit, logprobs=logprobs, response_format=body.response_format, grammar=prompt.forced_call
+        body,
+        engine.recommended,
+        max_tokens=limit,
+        logprobs=logprobs,
+        response_format=body.response_format,
+        grammar=prompt.forced_call,
     )
 
 

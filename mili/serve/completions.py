@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from mili.engine import Engine, Prompt
 from mili.handle import RequestHandle
+from mili.sampling import SamplingParams
 from mili.sampling_options import timings
 from mili.serve.answers import Completion, Generated, streamed
 from mili.serve.convert import TokenNames, sampling_params, usage_of
@@ -28,9 +29,7 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     state.check_model(body.model)
     _check(body)
     prompts = _prompts(body)
-    params = sampling_params(
-        body, max_tokens=body.max_tokens, logprobs=body.logprobs, response_format=body.response_format
-    )
+    params = _params(body, engine)
     if len(prompts) * params.n > MAX_PROMPTS:
         raise ApiError(400, f"{len(prompts)} prompts times n = {params.n}: at most {MAX_PROMPTS} together", param="n")
     answer = _Completion(new_id("cmpl"), state.name, engine, params.n, body)
@@ -44,6 +43,16 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     await gather(request, handles, state.settings.request_timeout)
     log["completion_tokens"] = sum(handle.usage.completion_tokens for handle in handles)
     return JSONResponse(answer.whole(handles))
+
+
+def _params(body: CompletionRequest | GenerateRequest, engine: Engine) -> SamplingParams:
+    return sampling_params(
+        body,
+        engine.recommended,
+        max_tokens=body.max_tokens,
+        logprobs=body.logprobs,
+        response_format=body.response_format,
+    )
 
 
 def _check(body: CompletionRequest) -> None:
@@ -123,9 +132,7 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
     """Complete one prompt; token ids in and out beside the text. Streams events with `index`, `text` and `ids`."""
     state: ServerState = request.app.state.server
     engine = state.need_engine()
-    params = sampling_params(
-        body, max_tokens=body.max_tokens, logprobs=body.logprobs, response_format=body.response_format
-    )
+    params = _params(body, engine)
     id = new_id("gen")
     log: dict[str, Any] = request.state.log
     log["id"] = id

@@ -1,7 +1,7 @@
 """From what a client wrote to `SamplingParams`, and from tokens to what a client reads."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mili.detokenizer import token_bytes
@@ -15,13 +15,17 @@ from mili.serve.schemas import ResponseFormat, Sampling
 
 def sampling_params(
     request: Sampling,
+    defaults: Mapping[str, Any],
     *,
     max_tokens: int | None,
     logprobs: int | None = None,
     response_format: ResponseFormat | None = None,
     grammar: Grammar | None = None,
 ) -> SamplingParams:
-    """The parameters of a request; what it leaves out has the default of `SamplingParams`. Raises RequestError."""
+    """The parameters of a request; what it leaves out comes from `defaults`, else from `SamplingParams`.
+
+    Raises RequestError.
+    """
     given: dict[str, Any] = {
         "temperature": request.temperature,
         "top_k": request.top_k,
@@ -43,7 +47,7 @@ def sampling_params(
         "include_stop": request.include_stop_str_in_output,
         "skip_special_tokens": request.skip_special_tokens,
     }
-    return SamplingParams(**{name: value for name, value in given.items() if value is not None})
+    return SamplingParams(**{**defaults, **{name: value for name, value in given.items() if value is not None}})
 
 
 def _bias(given: dict[str, float]) -> dict[int, float]:
