@@ -27,6 +27,7 @@ from mili.batch import Batch
 from mili.config import Qwen3Config
 from mili.device import DTYPES
 from mili.errors import ConfigError
+from mili.kernel_package import kernel_package
 from mili.kernel_path import kernel_path
 from mili.kv_cache import PagedKVCache
 from mili.packing import Tensor
@@ -153,7 +154,7 @@ def build_graph(
         TensorType(DType.float32, ["logit_rows", SAMPLING_FIELDS], device),
         *[cache] * config.num_layers,
     ]
-    with Graph("mili", input_types=inputs, custom_extensions=[kernel_path(kernels)]) as graph:
+    with Graph("mili", input_types=inputs, custom_extensions=[kernel_package(kernel_path(kernels))]) as graph:
         tokens, positions, slots, row_offsets, context_lengths, page_table, logit_rows, sampling = (
             value.tensor for value in graph.inputs[:8]
         )

@@ -39,7 +39,7 @@ class SamplingParams:
     top_k               only the k likeliest tokens; 0 or -1: all
     top_p               only the likeliest tokens that together reach this probability (above 0, up to 1)
     min_p               only tokens at least this times as likely as the likeliest (0 to 1)
-    repetition_penalty  logits of tokens in prompt or output are divided (if positive) or multiplied by it (above 0)
+    repetition_penalty  logits of tokens in prompt or output are divided (if positive) or multiplied by it (0.01 to 100)
     frequency_penalty   subtracted once for each time the token stands in the output (-2 to 2)
     presence_penalty    subtracted if the token stands in the output (-2 to 2)
     logit_bias          added to the logits of these token ids (-100 to 100)
@@ -86,7 +86,7 @@ class SamplingParams:
         _integer("top_k", self.top_k, -1, 2**31 - 1)
         _number("top_p", self.top_p, 0, 1, above=True)
         _number("min_p", self.min_p, 0, 1)
-        _number("repetition_penalty", self.repetition_penalty, 0, 100, above=True)
+        _number("repetition_penalty", self.repetition_penalty, 0.01, 100)
         _number("frequency_penalty", self.frequency_penalty, -2, 2)
         _number("presence_penalty", self.presence_penalty, -2, 2)
         if not isinstance(self.logit_bias, Mapping):

@@ -15,7 +15,10 @@ from mili.serve.state import ServerState
 
 PAGE = Path(__file__).parent / "page"
 # The page needs nothing but its own files; nobody may frame it or run other scripts in it.
-_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'"
+_POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
 
 
 def create_app(state: ServerState) -> FastAPI:

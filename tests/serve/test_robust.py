@@ -5,6 +5,7 @@ import os
 import random
 
 import hypothesis
+import pytest
 import schemathesis
 from hypothesis import settings
 from schemathesis.checks import not_a_server_error
@@ -17,12 +18,21 @@ from schemathesis.specs.openapi.checks import (
 from mili.serve.app import create_app
 from mili.serve.settings import ServerSettings
 from mili.serve.state import ServerState
-from tests.serve.servers import running
+from tests.serve.servers import fake_engine, running
 
 EXAMPLES = int(os.environ.get("MILI_SCHEMA_EXAMPLES", "8"))  # for each endpoint
-MALFORMED = int(os.environ.get("MILI_FUZZ_REQUESTS", "300"))
+MALFORMED = int(os.environ.get("MILI_FUZZ_REQUESTS", "200"))
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A short context: many generated requests ask for all of it."""
+    with running(fake_engine(max_context=48)) as started:
+        yield started
+        assert started.idle(), "requests or pages are left over"
+
 
 schema = schemathesis.openapi.from_dict(create_app(ServerState(ServerSettings(), "fake", {})).openapi())
 
