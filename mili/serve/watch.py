@@ -99,5 +99,5 @@ async def picture(engine: Engine) -> dict[str, Any]:
     decode = getattr(engine.tokenizer, "decode", None)
     if decode is not None:
         for node in snapshot["tree"]["shown"]:
-            node[6] = decode(node[6], skip_special_tokens=False)
+            node[6] = decode(node[6])
     return {**snapshot, "page_runs": runs}

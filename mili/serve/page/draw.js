@@ -114,7 +114,7 @@ export function drawTree(canvas, shown) {
   if (!shown.length) return;
   const row = Math.min(24, height / root.leaves), scale = width / Math.max(root.reach, 300);
   const most = Math.max(...shown.map((entry) => entry[4]), 1);
-  draw.font = `${Math.min(11, row - 4)}px ui-monospace, monospace`;
+  draw.font = "11px ui-monospace, monospace";
   draw.textBaseline = "middle";
   const place = (node, x, y) => {
     node.children.sort((a, b) => a.number - b.number);
@@ -126,12 +126,12 @@ export function drawTree(canvas, shown) {
       draw.roundRect(x + 1, y + 1, w - 2, Math.max(1, h - 2), 3);
       draw.fill();
       draw.globalAlpha = 1;
-      if (row >= 9 && typeof child.head === "string") {
+      if (h >= 13 && typeof child.head === "string") {
         draw.save();
         draw.beginPath();
         draw.rect(x + 4, y, w - 8, h);
         draw.clip();
-        draw.fillStyle = child.locks ? "#fff" : theme("text");
+        draw.fillStyle = child.locks ? theme("panel") : theme("text");
         const label = `${child.head.replace(/\s+/g, " ").slice(0, 40)} \u00b7 ${child.pages}p${child.hits ? ` \u00b7 ${child.hits} hits` : ""}`;
         draw.fillText(label, x + 6, y + h / 2);
         draw.restore();

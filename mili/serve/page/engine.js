@@ -40,7 +40,7 @@ function figures(event) {
   firstEvicted ??= event.evicted_pages;
   byId("treenote").textContent = view.picture
     ? `${view.picture.tree.nodes} nodes, ${pages.cached} pages, ${event.evicted_pages} evicted` +
-      (event.preemptions ? `, ${event.preemptions} preemptions` : "") + ". Wider: more pages; stronger: more hits"
+      (event.preemptions ? `, ${event.preemptions} preemptions` : "") + ". Blue: in use now; longer: more pages; stronger: more hits"
     : "";
 }
 
