@@ -7,7 +7,7 @@ lane wins, and among equals the lowest index. A NaN never wins; a row of nothing
 """
 
 from .common import LANES, Ptr, task_count, task_range
-from max.algorithm import sync_parallelize
+from .fork_join import Held, Job, fork_join, hold
 from std.math import iota
 
 
@@ -36,17 +36,30 @@ def argmax_row(logits: Ptr[DType.float32], width: Int) -> Int32:
     return at if at != Int32.MAX else 0
 
 
+@fieldwise_init
+struct ArgmaxJob(Job):
+    """The arguments of `argmax_cpu`; a task is a range of rows."""
+
+    var tokens: Held[DType.int32]
+    var logits: Held[DType.float32]
+    var rows: Int
+    var width: Int
+    var tasks: Int
+
+    def run(self, task: Int):
+        var first, last = task_range(task, self.tasks, self.rows)
+        for t in range(first, last):
+            self.tokens[unsafe_offset=t] = argmax_row(
+                self.logits.as_unsafe_any_origin().unsafe_offset(
+                    t * self.width
+                ),
+                self.width,
+            )
+
+
 def argmax_cpu(
     tokens: Ptr[DType.int32], logits: Ptr[DType.float32], rows: Int, width: Int
 ):
     """Writes tokens [rows] from logits [rows, width]."""
     var tasks = min(rows, task_count(rows * width))
-
-    def run(task: Int) {var tokens, var logits, var rows, var width, var tasks}:
-        var first, last = task_range(task, tasks, rows)
-        for t in range(first, last):
-            tokens[unsafe_offset=t] = argmax_row(
-                logits.unsafe_offset(t * width), width
-            )
-
-    sync_parallelize(run, tasks)
+    fork_join(ArgmaxJob(hold(tokens), hold(logits), rows, width, tasks), tasks)

@@ -17,8 +17,32 @@ No ladder: there is nothing to compute, and the copy is bound by memory.
 """
 
 from .common import Ptr, task_count, task_range
-from max.algorithm import sync_parallelize
+from .fork_join import Held, Job, fork_join, hold
 from std.math import ceildiv
+
+
+@fieldwise_init
+struct EmbeddingJob[dtype: DType](Job):
+    """The arguments of `embedding_cpu`; a task is a range of tokens."""
+
+    var x: Held[Self.dtype]
+    var tokens: Held[DType.int32]
+    var table: Held[Self.dtype]
+    var rows: Int
+    var width: Int
+    var vocabulary: Int
+    var tasks: Int
+
+    def run(self, task: Int):
+        var first, last = task_range(task, self.tasks, self.rows)
+        for t in range(first, last):
+            unpack_row(
+                self.x.as_unsafe_any_origin().unsafe_offset(t * self.width),
+                self.table.as_unsafe_any_origin(),
+                Int(self.tokens[unsafe_offset=t]),
+                self.width,
+                self.vocabulary,
+            )
 
 
 def embedding_cpu[
@@ -34,29 +58,12 @@ def embedding_cpu[
     """Writes x [rows, width] from a packed table; `vocabulary` is its number of rows, padding included.
     """
     var tasks = task_count(rows * width * 16)
-
-    def run(
-        task: Int,
-    ) {
-        var x,
-        var tokens,
-        var table,
-        var rows,
-        var width,
-        var vocabulary,
-        var tasks,
-    }:
-        var first, last = task_range(task, tasks, rows)
-        for t in range(first, last):
-            unpack_row(
-                x.unsafe_offset(t * width),
-                table,
-                Int(tokens[unsafe_offset=t]),
-                width,
-                vocabulary,
-            )
-
-    sync_parallelize(run, tasks)
+    fork_join(
+        EmbeddingJob[dtype](
+            hold(x), hold(tokens), hold(table), rows, width, vocabulary, tasks
+        ),
+        tasks,
+    )
 
 
 @always_inline

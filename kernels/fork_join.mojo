@@ -44,6 +44,14 @@ comptime TeamPtr = Pointer[Team, MutUntrackedOrigin]
 comptime Entry = def(Address, Int) thin -> None
 
 
+@always_inline
+def hold[
+    dtype: DType, //
+](p: Pointer[Scalar[dtype], MutAnyOrigin]) -> Held[dtype]:
+    """The pointer as a field of a job."""
+    return p.unsafe_origin_cast[MutUntrackedOrigin]()
+
+
 trait Job(Deinitable, ImplicitlyCopyable, Movable):
     """Work that can be cut into tasks."""
 

@@ -14,7 +14,7 @@ same instruction with fifteen rows of zeros (it costs 16 cycles for 1 KiB of wei
 """
 
 from .common import LANES, Ptr, task_range
-from .fork_join import Held, Job, fork_join
+from .fork_join import Held, Job, fork_join, hold
 from .linear_tile import padded_rows, store_tile
 from max.runtime.asyncrt import parallelism_level
 from std.collections import Array
@@ -173,9 +173,9 @@ def amx_rows[
     var tasks = max(1, min(parallelism_level(None), blocks * k // 2048))
     fork_join(
         AmxJob[dtype, out_dtype](
-            y.unsafe_origin_cast[MutUntrackedOrigin](),
-            x.unsafe_origin_cast[MutUntrackedOrigin](),
-            w.unsafe_origin_cast[MutUntrackedOrigin](),
+            hold(y),
+            hold(x),
+            hold(w),
             m,
             n,
             k,

@@ -33,7 +33,7 @@ weights not in cache, on two cores of an AMD EPYC (Zen 4) that read 34 GB/s and 
 
 from .common import LANES, Ptr, task_range
 from .cpu_features import cpu_features
-from .fork_join import Held, Job, fork_join
+from .fork_join import Held, Job, fork_join, hold
 from .linear_amx import linear_amx
 from .linear_tile import (
     DOT_BFLOAT16,
@@ -139,9 +139,9 @@ def linear_units[
     var tasks = linear_tasks(m, blocks, units)
     fork_join(
         LinearJob[out_dtype, kind](
-            y.unsafe_origin_cast[MutUntrackedOrigin](),
-            x.unsafe_origin_cast[MutUntrackedOrigin](),
-            w.unsafe_bitcast[Int32]().unsafe_origin_cast[MutUntrackedOrigin](),
+            hold(y),
+            hold(x),
+            hold(w.unsafe_bitcast[Int32]()),
             m,
             n,
             units,

@@ -22,7 +22,7 @@ from .common import (
     task_count,
     task_range,
 )
-from max.algorithm import sync_parallelize
+from .fork_join import Held, Job, fork_join, hold
 from std.math import sqrt
 
 
@@ -68,6 +68,30 @@ def norm_row[
     # END SOLUTION
 
 
+@fieldwise_init
+struct NormJob[dtype: DType](Job):
+    """The arguments of `rms_norm_cpu`; a task is a range of rows."""
+
+    var y: Held[Self.dtype]
+    var x: Held[Self.dtype]
+    var weight: Held[Self.dtype]
+    var rows: Int
+    var width: Int
+    var eps: Float32
+    var tasks: Int
+
+    def run(self, task: Int):
+        var first, last = task_range(task, self.tasks, self.rows)
+        for t in range(first, last):
+            norm_row(
+                self.y.as_unsafe_any_origin().unsafe_offset(t * self.width),
+                self.x.as_unsafe_any_origin().unsafe_offset(t * self.width),
+                self.weight.as_unsafe_any_origin(),
+                self.width,
+                self.eps,
+            )
+
+
 def rms_norm_cpu[
     dtype: DType
 ](
@@ -80,21 +104,54 @@ def rms_norm_cpu[
 ):
     """Writes y = RMSNorm(x) for x, y [rows, width] and weight [width]."""
     var tasks = task_count(rows * width)
+    fork_join(
+        NormJob[dtype](hold(y), hold(x), hold(weight), rows, width, eps, tasks),
+        tasks,
+    )
 
-    def run(
-        task: Int,
-    ) {var y, var x, var weight, var rows, var width, var eps, var tasks}:
-        var first, last = task_range(task, tasks, rows)
+
+@fieldwise_init
+struct AddNormJob[dtype: DType](Job):
+    """The arguments of `add_rms_norm_cpu`; a task is a range of rows."""
+
+    var y: Held[Self.dtype]
+    var total: Held[Self.dtype]
+    var x: Held[Self.dtype]
+    var residual: Held[Self.dtype]
+    var weight: Held[Self.dtype]
+    var rows: Int
+    var width: Int
+    var eps: Float32
+    var tasks: Int
+
+    def run(self, task: Int):
+        var first, last = task_range(task, self.tasks, self.rows)
         for t in range(first, last):
-            norm_row(
-                y.unsafe_offset(t * width),
-                x.unsafe_offset(t * width),
-                weight,
-                width,
-                eps,
+            var start = t * self.width
+            var x = self.x.as_unsafe_any_origin().unsafe_offset(start)
+            var residual = self.residual.as_unsafe_any_origin().unsafe_offset(
+                start
             )
-
-    sync_parallelize(run, tasks)
+            var total = self.total.as_unsafe_any_origin().unsafe_offset(start)
+            var full = self.width // LANES * LANES
+            for i in range(0, full, LANES):
+                store_rounded(
+                    total, i, load_float32(residual, i) + load_float32(x, i)
+                )
+            for i in range(full, self.width):
+                store_rounded(
+                    total,
+                    i,
+                    load_float32[width=1](residual, i)
+                    + load_float32[width=1](x, i),
+                )
+            norm_row(
+                self.y.as_unsafe_any_origin().unsafe_offset(start),
+                total,
+                self.weight.as_unsafe_any_origin(),
+                self.width,
+                self.eps,
+            )
 
 
 def add_rms_norm_cpu[
@@ -112,41 +169,17 @@ def add_rms_norm_cpu[
     """Writes total = residual + x and y = RMSNorm(total); all [rows, width] but weight [width].
     """
     var tasks = task_count(2 * rows * width)
-
-    def run(
-        task: Int,
-    ) {
-        var y,
-        var total,
-        var x,
-        var residual,
-        var weight,
-        var rows,
-        var width,
-        var eps,
-        var tasks,
-    }:
-        var first, last = task_range(task, tasks, rows)
-        for t in range(first, last):
-            var start = t * width
-            var full = width // LANES * LANES
-            for i in range(start, start + full, LANES):
-                store_rounded(
-                    total, i, load_float32(residual, i) + load_float32(x, i)
-                )
-            for i in range(start + full, start + width):
-                store_rounded(
-                    total,
-                    i,
-                    load_float32[width=1](residual, i)
-                    + load_float32[width=1](x, i),
-                )
-            norm_row(
-                y.unsafe_offset(start),
-                total.unsafe_offset(start),
-                weight,
-                width,
-                eps,
-            )
-
-    sync_parallelize(run, tasks)
+    fork_join(
+        AddNormJob[dtype](
+            hold(y),
+            hold(total),
+            hold(x),
+            hold(residual),
+            hold(weight),
+            rows,
+            width,
+            eps,
+            tasks,
+        ),
+        tasks,
+    )

@@ -24,7 +24,7 @@ from .common import (
     task_count,
     task_range,
 )
-from max.algorithm import sync_parallelize
+from .fork_join import Held, Job, fork_join, hold
 from std.math import sqrt
 
 
@@ -76,6 +76,77 @@ def rotate_head[
         store_rounded(y, i + half, b * c + a * s)
 
 
+@fieldwise_init
+struct RopeJob[D: Int, norm: Bool, dtype: DType](Job):
+    """The arguments of `qk_norm_rope_write_cpu`; a task is a range of tokens.
+    """
+
+    var q: Held[Self.dtype]
+    var qkv: Held[Self.dtype]
+    var q_weight: Held[Self.dtype]
+    var k_weight: Held[Self.dtype]
+    var eps: Float32
+    var cos_sin: Held[DType.float32]
+    var positions: Held[DType.int32]
+    var slots: Held[DType.int32]
+    var kv: Held[Self.dtype]
+    var rows: Int
+    var heads: Int
+    var kv_heads: Int
+    var page_size: Int
+    var tasks: Int
+
+    def run(self, task: Int):
+        var first, last = task_range(task, self.tasks, self.rows)
+        for t in range(first, last):
+            self.token(t)
+
+    @always_inline
+    def token(self, t: Int):
+        """Rotates the heads of one token, and writes its keys and values."""
+        var page_size = self.page_size
+        var angles = self.cos_sin.as_unsafe_any_origin().unsafe_offset(
+            Int(self.positions[unsafe_offset=t]) * Self.D
+        )
+        var source = self.qkv.as_unsafe_any_origin().unsafe_offset(
+            t * (self.heads + 2 * self.kv_heads) * Self.D
+        )
+        for h in range(self.heads):
+            rotate_head[Self.D, Self.norm](
+                self.q.as_unsafe_any_origin().unsafe_offset(
+                    (t * self.heads + h) * Self.D
+                ),
+                source.unsafe_offset(h * Self.D),
+                self.q_weight.as_unsafe_any_origin(),
+                self.eps,
+                angles,
+            )
+        var slot = Int(self.slots[unsafe_offset=t])
+        if slot < 0:
+            return
+        var page = self.kv.as_unsafe_any_origin().unsafe_offset(
+            slot // page_size * 2 * self.kv_heads * page_size * Self.D
+            + slot % page_size * Self.D
+        )
+        for h in range(self.kv_heads):
+            rotate_head[Self.D, Self.norm](
+                page.unsafe_offset(h * page_size * Self.D),
+                source.unsafe_offset((self.heads + h) * Self.D),
+                self.k_weight.as_unsafe_any_origin(),
+                self.eps,
+                angles,
+            )
+            var v = source.unsafe_offset(
+                (self.heads + self.kv_heads + h) * Self.D
+            )
+            var v_row = page.unsafe_offset(
+                (self.kv_heads + h) * page_size * Self.D
+            )
+            comptime W = vector_width(Self.D)
+            comptime for i in range(0, Self.D, W):
+                v_row.unsafe_store(i, v.unsafe_load[width=W](i))
+
+
 def qk_norm_rope_write_cpu[
     D: Int, norm: Bool, dtype: DType
 ](
@@ -95,59 +166,23 @@ def qk_norm_rope_write_cpu[
 ):
     """Writes q [rows, heads, D] and the keys and values of `rows` tokens into their pages.
     """
-    var row_size = (heads + 2 * kv_heads) * D
-    var tasks = task_count(4 * rows * row_size)
-
-    def run(
-        task: Int,
-    ) {
-        var q,
-        var qkv,
-        var q_weight,
-        var k_weight,
-        var eps,
-        var cos_sin,
-        var positions,
-        var slots,
-        var kv,
-        var rows,
-        var heads,
-        var kv_heads,
-        var page_size,
-        var row_size,
-        var tasks,
-    }:
-        var first, last = task_range(task, tasks, rows)
-        for t in range(first, last):
-            var angles = cos_sin.unsafe_offset(
-                Int(positions[unsafe_offset=t]) * D
-            )
-            var source = qkv.unsafe_offset(t * row_size)
-            for h in range(heads):
-                var y = q.unsafe_offset((t * heads + h) * D)
-                rotate_head[D, norm](
-                    y, source.unsafe_offset(h * D), q_weight, eps, angles
-                )
-            var slot = Int(slots[unsafe_offset=t])
-            if slot < 0:
-                continue
-            var page = kv.unsafe_offset(
-                slot // page_size * 2 * kv_heads * page_size * D
-                + slot % page_size * D
-            )
-            for h in range(kv_heads):
-                var k = source.unsafe_offset((heads + h) * D)
-                var v = source.unsafe_offset((heads + kv_heads + h) * D)
-                rotate_head[D, norm](
-                    page.unsafe_offset(h * page_size * D),
-                    k,
-                    k_weight,
-                    eps,
-                    angles,
-                )
-                var v_row = page.unsafe_offset((kv_heads + h) * page_size * D)
-                comptime W = vector_width(D)
-                comptime for i in range(0, D, W):
-                    v_row.unsafe_store(i, v.unsafe_load[width=W](i))
-
-    sync_parallelize(run, tasks)
+    var tasks = task_count(4 * rows * (heads + 2 * kv_heads) * D)
+    fork_join(
+        RopeJob[D, norm, dtype](
+            hold(q),
+            hold(qkv),
+            hold(q_weight),
+            hold(k_weight),
+            eps,
+            hold(cos_sin),
+            hold(positions),
+            hold(slots),
+            hold(kv),
+            rows,
+            heads,
+            kv_heads,
+            page_size,
+            tasks,
+        ),
+        tasks,
+    )

@@ -18,7 +18,7 @@ from .common import (
     task_count,
     task_range,
 )
-from max.algorithm import sync_parallelize
+from .fork_join import Held, Job, fork_join, hold
 from std.math import exp
 
 
@@ -30,26 +30,34 @@ def silu[
     return g / (1 + exp(-g))
 
 
-def swiglu_cpu[
-    dtype: DType
-](y: Ptr[dtype], gate_up: Ptr[dtype], rows: Int, width: Int):
-    """Writes y [rows, width] from gate_up [rows, 2 * width]."""
-    var tasks = task_count(4 * rows * width)
+@fieldwise_init
+struct SwigluJob[dtype: DType](Job):
+    """The arguments of `swiglu_cpu`; a task is a range of rows."""
 
-    def run(task: Int) {var y, var gate_up, var rows, var width, var tasks}:
-        var first, last = task_range(task, tasks, rows)
+    var y: Held[Self.dtype]
+    var gate_up: Held[Self.dtype]
+    var rows: Int
+    var width: Int
+    var tasks: Int
+
+    def run(self, task: Int):
+        var first, last = task_range(task, self.tasks, self.rows)
         for t in range(first, last):
-            var gate = gate_up.unsafe_offset(2 * t * width)
-            var up = gate.unsafe_offset(width)
-            var out_row = y.unsafe_offset(t * width)
-            var full = width // LANES * LANES
+            var gate = self.gate_up.as_unsafe_any_origin().unsafe_offset(
+                2 * t * self.width
+            )
+            var up = gate.unsafe_offset(self.width)
+            var out_row = self.y.as_unsafe_any_origin().unsafe_offset(
+                t * self.width
+            )
+            var full = self.width // LANES * LANES
             for i in range(0, full, LANES):
                 store_rounded(
                     out_row,
                     i,
                     silu(load_float32(gate, i)) * load_float32(up, i),
                 )
-            for i in range(full, width):
+            for i in range(full, self.width):
                 store_rounded(
                     out_row,
                     i,
@@ -57,4 +65,12 @@ def swiglu_cpu[
                     * load_float32[width=1](up, i),
                 )
 
-    sync_parallelize(run, tasks)
+
+def swiglu_cpu[
+    dtype: DType
+](y: Ptr[dtype], gate_up: Ptr[dtype], rows: Int, width: Int):
+    """Writes y [rows, width] from gate_up [rows, 2 * width]."""
+    var tasks = task_count(4 * rows * width)
+    fork_join(
+        SwigluJob[dtype](hold(y), hold(gate_up), rows, width, tasks), tasks
+    )

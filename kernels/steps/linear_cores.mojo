@@ -2,7 +2,7 @@
 """
 
 from ..common import Ptr, task_range
-from ..fork_join import Held, Job, fork_join
+from ..fork_join import Held, Job, fork_join, hold
 from .linear_rows import columns
 from max.runtime.asyncrt import parallelism_level
 
@@ -45,9 +45,9 @@ def linear(
     var tasks = min(n, parallelism_level(None))
     fork_join(
         ColumnsJob(
-            y.unsafe_origin_cast[MutUntrackedOrigin](),
-            x.unsafe_origin_cast[MutUntrackedOrigin](),
-            w.unsafe_origin_cast[MutUntrackedOrigin](),
+            hold(y),
+            hold(x),
+            hold(w),
             m,
             n,
             k,

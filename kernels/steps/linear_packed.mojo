@@ -9,7 +9,7 @@ Step 6 is the same with KIND = DOT_BFLOAT16: one `vdpbf16ps` does what the shift
 """
 
 from ..common import LANES, Ptr, task_range
-from ..fork_join import Held, Job, fork_join
+from ..fork_join import Held, Job, fork_join, hold
 from ..linear_tile import (
     DOT_BFLOAT16,
     Sums,
@@ -106,9 +106,9 @@ def linear[
     var tasks = min(ceildiv(n, LANES), parallelism_level(None))
     fork_join(
         PackedJob[kind](
-            y.unsafe_origin_cast[MutUntrackedOrigin](),
-            x.unsafe_origin_cast[MutUntrackedOrigin](),
-            w.unsafe_bitcast[Int32]().unsafe_origin_cast[MutUntrackedOrigin](),
+            hold(y),
+            hold(x),
+            hold(w.unsafe_bitcast[Int32]()),
             m,
             n,
             k,
