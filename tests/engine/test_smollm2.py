@@ -15,7 +15,7 @@ from mili.weights import WeightLoader
 from tests import golden, oracle
 from tests.engine.stepper import Running, cache_for, generate, step
 
-pytestmark = pytest.mark.timeout(900)  # the first test may fetch the weights and compile
+pytestmark = pytest.mark.timeout(1800)  # the first test may fetch the weights and compile
 
 Answers = dict[str, dict[str, Any]]
 
