@@ -1,75 +1,38 @@
-"""Attention on a CPU. First version: one query head at a time, keys in blocks of 64 from position 0."""
+"""Attention on a CPU: flash attention over pages for prefill, chunks and decode alike.
+
+Work is cut into items, taken by cores one after another, the longest first:
+
+    one request x one key/value head x a tile of tokens           its G = H / KH query heads share the keys
+                                     x one span of 256 keys       only where there are too few items for the cores
+
+    item:  copy the tile's queries; for each block of 64 keys up to the last token: pack keys, pack values
+           (`attention_pack.mojo`), attend in groups of six rows (`attention_tile.mojo`); divide by the sums
+
+Each row is computed by the same instructions in the same order whatever tile and item it is in, and blocks and spans
+start at fixed positions, so results are the same to the bit for every batch, chunk and number of cores.
+
+Three kinds of arithmetic, as in `linear_cpu.mojo`: bfloat16 dot products where the CPU has AVX512-BF16 (probabilities
+are rounded to bfloat16 there), float32 multiply-adds on bfloat16 pairs, and float32 throughout.
+"""
 
 from .attention import AttentionShape
-from .common import Ptr, load_float32, store_rounded, task_count, task_range
-from .rope import vector_width
-from max.algorithm import sync_parallelize
-from std.math import exp
+from .attention_job import ALL, ITEM, AttentionJob
+from .attention_tile import SPAN
+from .common import Ptr
+from .cpu_features import cpu_features
+from .fork_join import Held, Job, fork_join
+from .linear_cpu import BEST, FMA
+from .linear_tile import DOT_BFLOAT16, FMA_BFLOAT16, FMA_FLOAT32
+from max.runtime.asyncrt import parallelism_level
+from std.math import ceildiv
+from std.memory.alloc import unsafe_alloc
+from std.sys.info import CompilationTarget
 
-comptime BLOCK = 64
-"""Keys between two rescalings; blocks start at multiples of it, whatever the chunk, so that a row never changes."""
-
-
-@always_inline
-def attend_head[
-    D: Int, dtype: DType
-](
-    o: Ptr[dtype],
-    q: Ptr[dtype],
-    kv: Ptr[dtype],
-    pages: Ptr[DType.int32],
-    head: Int,
-    kv_heads: Int,
-    page_size: Int,
-    first: Int,
-    last: Int,
-    scale: Float32,
-):
-    """Attends from one query head [D] to the keys first to last (inclusive) of key/value head `head`.
-    """
-    comptime W = vector_width(D)
-    comptime R = D // W
-    var scores = Array[Float32, BLOCK](fill=0)
-    var acc = Array[SIMD[DType.float32, W], R](fill=0)
-    var greatest = Float32.MIN
-    var total = Float32(0)
-    var page_stride = 2 * kv_heads * page_size * D
-    for start in range(first // BLOCK * BLOCK, last + 1, BLOCK):
-        var low = max(start, first)
-        var high = min(start + BLOCK, last + 1)
-        var before = greatest
-        for j in range(low, high):
-            var page = kv.unsafe_offset(
-                Int(pages[unsafe_offset=j // page_size]) * page_stride
-            )
-            var k = page.unsafe_offset((head * page_size + j % page_size) * D)
-            var dot = SIMD[DType.float32, W](0)
-            comptime for r in range(R):
-                dot = load_float32[width=W](q, r * W).fma(
-                    load_float32[width=W](k, r * W), dot
-                )
-            var s = dot.reduce_add() * scale
-            scores[j - start] = s
-            greatest = max(greatest, s)
-        var rescale = exp(before - greatest)
-        total *= rescale
-        comptime for r in range(R):
-            acc[r] *= rescale
-        for j in range(low, high):
-            var page = kv.unsafe_offset(
-                Int(pages[unsafe_offset=j // page_size]) * page_stride
-            )
-            var v = page.unsafe_offset(
-                ((kv_heads + head) * page_size + j % page_size) * D
-            )
-            var p = exp(scores[j - start] - greatest)
-            total += p
-            comptime for r in range(R):
-                acc[r] = load_float32[width=W](v, r * W).fma(p, acc[r])
-    comptime for r in range(R):
-        store_rounded(
-            o, r * W, acc[r] / total if total > 0 else SIMD[DType.float32, W](0)
-        )
+comptime TILE_ROWS = 96
+"""Query rows of a tile, if the request has as many: enough that packing keys and values costs little."""
+comptime FEW_ROWS = 24
+"""Tiles are not halved below this to keep cores busy: packing would cost more than it gains."""
+comptime MOST_TASKS = 16384
 
 
 def attention_cpu[
@@ -83,56 +46,127 @@ def attention_cpu[
     page_table: Ptr[DType.int32],
     scale: Float32,
     shape: AttentionShape,
+    path: Int = BEST,
 ):
-    """Writes o [T, H, D] for queries q [T, H, D] over the cache [pages, 2, KH, PS, D].
+    """Writes o [T, H, D] for queries q [T, H, D] over the cache [pages, 2, KH, PS, D]; scale > 0.
+
+    Tokens that no request owns get zeros. `path` FMA keeps from bfloat16 dot products, for tests.
     """
-    var tasks = task_count(shape.tokens * shape.heads * D * 64)
-
-    def run(
-        task: Int,
-    ) {
-        var o,
-        var q,
-        var kv,
-        var row_offsets,
-        var context_lengths,
-        var page_table,
-        var scale,
-        var shape,
-        var tasks,
-    }:
-        var first_item, last_item = task_range(
-            task, tasks, shape.tokens * shape.heads
+    var owned = Int(row_offsets[unsafe_offset=shape.requests])
+    for i in range(owned * shape.heads * D, shape.tokens * shape.heads * D):
+        o[unsafe_offset=i] = 0
+    comptime if dtype == DType.bfloat16:
+        var dot = path != FMA and CompilationTarget.has_avx512f()
+        if dot and cpu_features().avx512_bf16:
+            attend_all[D, dtype, DOT_BFLOAT16](
+                o, q, kv, row_offsets, context_lengths, page_table, scale, shape
+            )
+        else:
+            attend_all[D, dtype, FMA_BFLOAT16](
+                o, q, kv, row_offsets, context_lengths, page_table, scale, shape
+            )
+    else:
+        attend_all[D, dtype, FMA_FLOAT32](
+            o, q, kv, row_offsets, context_lengths, page_table, scale, shape
         )
-        var b = 0
-        for item in range(first_item, last_item):
-            var t = item // shape.heads
-            var h = item % shape.heads
-            while b + 1 < shape.requests and t >= Int(
-                row_offsets[unsafe_offset=b + 1]
-            ):
-                b += 1
-            var last = (
-                Int(context_lengths[unsafe_offset=b])
-                - Int(row_offsets[unsafe_offset=b + 1])
-                + t
-            )
-            if t >= Int(row_offsets[unsafe_offset=b + 1]):
-                last = -1  # padding: no request owns the token
-            var first = (
-                max(0, last - shape.window + 1) if shape.window > 0 else 0
-            )
-            attend_head[D](
-                o.unsafe_offset(item * D),
-                q.unsafe_offset(item * D),
-                kv,
-                page_table.unsafe_offset(b * shape.table_width),
-                h * shape.kv_heads // shape.heads,
-                shape.kv_heads,
-                shape.page_size,
-                first,
-                last,
-                scale,
-            )
 
-    sync_parallelize(run, tasks)
+
+def count_tiles(row_offsets: Ptr[DType.int32], requests: Int, tile: Int) -> Int:
+    """Tiles of `tile` tokens of all requests."""
+    var tiles = 0
+    for b in range(requests):
+        var tokens = Int(
+            row_offsets[unsafe_offset=b + 1] - row_offsets[unsafe_offset=b]
+        )
+        tiles += ceildiv(tokens, tile)
+    return tiles
+
+
+@always_inline
+def same_tile(items: Held[DType.int32], i: Int, j: Int) -> Bool:
+    """Whether two items differ in their span alone."""
+    for field in range(ITEM - 1):
+        if items[unsafe_offset=i * ITEM + field] != (
+            items[unsafe_offset=j * ITEM + field]
+        ):
+            return False
+    return True
+
+
+def attend_all[
+    D: Int, dtype: DType, kind: Int
+](
+    o: Ptr[dtype],
+    q: Ptr[dtype],
+    kv: Ptr[dtype],
+    row_offsets: Ptr[DType.int32],
+    context_lengths: Ptr[DType.int32],
+    page_table: Ptr[DType.int32],
+    scale: Float32,
+    shape: AttentionShape,
+):
+    """Cuts the work into items and runs them on all cores."""
+    var cores = parallelism_level(None)
+    var group = shape.heads // shape.kv_heads
+    var tile = max(1, TILE_ROWS // group)
+    var tiles = count_tiles(row_offsets, shape.requests, tile)
+    while tile * group > FEW_ROWS and tiles * shape.kv_heads < 4 * cores:
+        tile = ceildiv(tile, 2)
+        tiles = count_tiles(row_offsets, shape.requests, tile)
+    var longest = 0
+    for b in range(shape.requests):
+        longest = max(longest, Int(context_lengths[unsafe_offset=b]))
+    var spans = ceildiv(longest, SPAN)
+    var whole = spans <= 1 or cores == 1 or tiles * shape.kv_heads >= 2 * cores
+    comptime Work = AttentionJob[D, dtype, kind]
+    var states = 0 if whole else shape.tokens * shape.heads * spans
+    var parts = unsafe_alloc[Float32](max(1, states * Work.G.STATE))
+    var items = unsafe_alloc[Int32](
+        max(1, tiles * shape.kv_heads * (1 if whole else spans) * ITEM)
+    )
+    var count = 0
+    for b in range(shape.requests):
+        var first = Int(row_offsets[unsafe_offset=b])
+        var end = Int(row_offsets[unsafe_offset=b + 1])
+        var before = Int(context_lengths[unsafe_offset=b]) - end
+        # The last tile of a request has the most keys: it goes first.
+        for t in range(ceildiv(end - first, tile) - 1, -1, -1):
+            var token = first + t * tile
+            var tokens = min(tile, end - token)
+            var low = 0
+            if shape.window > 0:
+                low = max(0, before + token - shape.window + 1) // SPAN
+            var high = (before + token + tokens - 1) // SPAN + 1
+            for head in range(shape.kv_heads):
+                for span in range(0 if whole else low, 1 if whole else high):
+                    var item = items.unsafe_offset(count * ITEM)
+                    item[unsafe_offset=0] = Int32(b)
+                    item[unsafe_offset=1] = Int32(head)
+                    item[unsafe_offset=2] = Int32(token)
+                    item[unsafe_offset=3] = Int32(tokens)
+                    item[unsafe_offset=4] = Int32(ALL if whole else span)
+                    count += 1
+    var tasks = min(count, MOST_TASKS)
+    var job = Work(
+        o.unsafe_origin_cast[MutUntrackedOrigin](),
+        q.unsafe_origin_cast[MutUntrackedOrigin](),
+        kv.unsafe_origin_cast[MutUntrackedOrigin](),
+        row_offsets.unsafe_origin_cast[MutUntrackedOrigin](),
+        context_lengths.unsafe_origin_cast[MutUntrackedOrigin](),
+        page_table.unsafe_origin_cast[MutUntrackedOrigin](),
+        items,
+        count,
+        tasks,
+        parts,
+        spans,
+        scale,
+        shape,
+    )
+    fork_join(job, tasks)
+    if not whole:
+        for i in range(count):
+            # Spans of a tile stand together: the first of them joins all.
+            if i == 0 or not same_tile(items, i - 1, i):
+                job.join(items.unsafe_offset(i * ITEM))
+    items.unsafe_free()
+    parts.unsafe_free()
