@@ -52,8 +52,8 @@ def pack_keys[
         comptime if UNITS >= LANES:
             # The last window ends at the last unit; where it overlaps the one before, it writes the same again.
             comptime windows = (UNITS + LANES - 1) // LANES
-            comptime for window in range(windows):
-                comptime first = min(window * LANES, UNITS - LANES)
+            for window in range(windows):
+                var first = min(window * LANES, UNITS - LANES)
                 var lines = Lines(fill=Units(0))
                 comptime for i in range(LANES):
                     var at = Int(rows[unsafe_offset=group * LANES + i]) + first

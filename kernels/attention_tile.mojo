@@ -104,15 +104,21 @@ def multiply[
         )
 
 
-def sum_at[kind: Int, HEIGHT: Int, BLOCKS: Int](row: Int, block: Int) -> Int:
+@always_inline
+def sum_at[kind: Int, HEIGHT: Int, BLOCKS: Int, block: Int](row: Int) -> Int:
     """Where `multiply` writes the sixteen sums of a row and block."""
-    comptime groups = ceildiv(BLOCKS, tile_blocks[kind]())
+    comptime group = group_of[kind, BLOCKS](block)
+    comptime first = group_first[kind, BLOCKS](group)
+    comptime width = group_first[kind, BLOCKS](group + 1) - first
+    return (first * HEIGHT + block - first + row * width) * LANES
+
+
+def group_of[kind: Int, BLOCKS: Int](block: Int) -> Int:
+    """The group of a block."""
     var group = 0
     while group_first[kind, BLOCKS](group + 1) <= block:
         group += 1
-    var first = group_first[kind, BLOCKS](group)
-    var width = group_first[kind, BLOCKS](group + 1) - first
-    return (first * HEIGHT + row * width + block - first) * LANES
+    return group
 
 
 @fieldwise_init
@@ -168,10 +174,10 @@ def attend[
         G.UNITS,
     )
     var rescales = Array[Float32, HEIGHT](fill=1)
-    comptime for r in range(HEIGHT):
+    for r in range(HEIGHT):
         var line = Array[Sums, KEY_BLOCKS](fill=Sums(0))
         comptime for b in range(KEY_BLOCKS):
-            comptime at = sum_at[kind, HEIGHT, KEY_BLOCKS](r, b)
+            var at = sum_at[kind, HEIGHT, KEY_BLOCKS, b](r)
             line[b] = scores.unsafe_load[width=LANES](at)
         var last = rows.last_key(row + r) - key
         var first = rows.first_key(row + r) - key
@@ -195,10 +201,10 @@ def attend[
         units.unsafe_offset(geometry.values()),
         G.KEY_UNITS,
     )
-    comptime for r in range(HEIGHT):
+    for r in range(HEIGHT):
         var state = scratch.unsafe_offset(geometry.span() + (row + r) * G.STATE)
         comptime for b in range(G.VALUE_BLOCKS):
-            comptime at = sum_at[kind, HEIGHT, G.VALUE_BLOCKS](r, b)
+            var at = sum_at[kind, HEIGHT, G.VALUE_BLOCKS, b](r)
             var product = scores.unsafe_load[width=LANES](at)
             var before = state.unsafe_load[width=LANES](b * LANES)
             state.unsafe_store(
