@@ -13,6 +13,19 @@ start at fixed positions, so results are the same to the bit for every batch, ch
 
 Three kinds of arithmetic, as in `linear_cpu.mojo`: bfloat16 dot products where the CPU has AVX512-BF16 (probabilities
 are rounded to bfloat16 there), float32 multiply-adds on bfloat16 pairs, and float32 throughout.
+
+The ladder, on two cores (Zen 4 class server, virtual machine), 9 query and 3 key/value heads of 64, pages of 16,
+bfloat16; prefill of a whole prompt, decode of one token, medians:
+
+                                            prefill 512    prefill 2048    decode at 4096
+    one query head, one key at a time          15.5 ms         188 ms           811 us
+    tiles of packed keys, float32               2.3 ms          33 ms
+    tiles of packed keys, dot products          1.5 ms          19 ms           122 us (26 GB/s, from the L3 cache)
+    PyTorch 2.13, bfloat16, same cores          5.3 ms          50 ms          3306 us
+
+With 8 key/value heads of 128 at 4096 tokens the cache no longer fits the L3, and decode reads it at 15 GB/s: memory's
+own speed. Prefill reaches 250 GFLOP/s, the causal half counted. `linear_cpu.mojo` reaches 390 at K = 1024 but 185 at
+K = 64: sums over so short a D are what limits attention too, since each ends with emptying its tile of registers.
 """
 
 from .attention import AttentionShape
