@@ -127,6 +127,7 @@ def serve(launch: Launch, settings: ServerSettings) -> int:
         access_log=False,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
         server_header=False,
+        timeout_keep_alive=75,  # longer than the pauses of a client that keeps its connection
         lifespan="on",
     )
     server = Server(config, state)
