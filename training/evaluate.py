@@ -144,6 +144,11 @@ def quality(
             part, complete(candidate, texts, new_tokens, temperature, 1 + start), strict=True
         ):
             samples.append({"kind": kind, "prompt": text, "text": answer, "ended": ended})
+    return score(samples, temperature)
+
+
+def score(samples: list[dict[str, Any]], temperature: float) -> dict[str, Any]:
+    """The measures over samples with the keys kind, prompt, text and ended; an opening counts as part of its story."""
     whole = [s["prompt"] + s["text"] if s["kind"] == "opening" else s["text"] for s in samples]
     words = [w for text in whole for w in words_of(text)]
     return {

@@ -77,8 +77,12 @@ def train(
     seed: int = 5,
     length: int = 0,
     compiled: bool = True,
+    steps: int = 0,
 ) -> dict[str, Any]:
-    """Trains until `seconds` of training time (compilation included) have passed; returns a summary."""
+    """Trains until `seconds` of training time (compilation included) have passed; returns a summary.
+
+    With `steps` above 0 the number of steps decides instead of the clock.
+    """
     begun = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     length = (length or shape.max_position_embeddings) + 1
@@ -115,7 +119,7 @@ def train(
     last_save = last_note = now()
     losses: list[torch.Tensor] = []
     bar = tqdm(total=int(seconds), unit="s", mininterval=10)
-    while (progress := now() / seconds) < 1:
+    while (progress := step / steps if steps else now() / seconds) < 1:
         phase[0] = int(progress > 1 - DECAY)
         rows = next(feed)
         with torch.autocast(device, torch.bfloat16):
