@@ -153,11 +153,11 @@ def test_report(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report["device"]["dtype"] == "bfloat16"
     assert report["kernels"]["files"] > 5
     (tiny,) = [model for model in report["models"]["present"] if model["name"] == "someone/tiny"]
-    assert tiny["page_bytes"] == 2 * 2 * 2 * 16 * 32 * 2  # layers, K and V, heads, tokens, head size, bytes
+    assert tiny["page_bytes"] == 2 * 2 * 2 * 16 * 16 * 2  # layers, K and V, heads, tokens, head size, bytes
     assert tiny["pages"] == 256 * 256 // 16  # 256 requests of 256 tokens, which is less than the memory allows
     assert doctor.main([]) == 0
     text = capsys.readouterr().out
-    for word in ("max 26.7.0", "device ", "kernels ", "graphs ", "someone/tiny: ", "4,096 pages of 16 tokens, 8 KiB"):
+    for word in ("max 26.7.0", "device ", "kernels ", "graphs ", "someone/tiny: ", "4,096 pages of 16 tokens, 4 KiB"):
         assert word in text
     assert text.endswith("Nothing keeps MILI from running.\n")
 

@@ -179,7 +179,7 @@ def test_request_ids_are_taken_over_or_made(server):
         ("/generate", {"prompt": "a", "temperature": "hot"}, "temperature: input should be a valid", "temperature"),
         ("/generate", {"prompt": "a", "temperature": 0.000001}, "temperature is 1e-06", "temperature"),
         ("/generate", {"prompt": "a", "top_p": 0}, "top_p: input should be greater", "top_p"),
-        ("/generate", {"prompt": "a", "temprature": 1}, "temprature is no parameter", "temprature"),
+        ("/generate", {"prompt": "a", "temperature_2": 1}, "temperature_2 is no parameter", "temperature_2"),
         ("/generate", {"prompt": "a", "stop": [""]}, "stop has the entry ''", "stop"),
         ("/generate", {"prompt": "a", "min_tokens": 500}, "min_tokens is 500", "min_tokens"),
         ("/generate", {"prompt": "a", "max_tokens": 2000}, "at most 1024 fit in the context", None),
