@@ -14,12 +14,13 @@ from tests.tiny_models import CASES
 def test_layout_and_values_of_the_definition() -> None:
     config = Qwen3Config.from_dict(CASES["qwen3_long_theta"])
     table = cos_sin_table(config, 300)
-    assert table.shape == (300, 64)
+    dim = config.head_dim
+    assert table.shape == (300, dim)
     assert table.dtype == np.float32
-    for position, pair in ((0, 0), (1, 0), (299, 0), (299, 5), (123, 31)):
-        angle = position * 5e7 ** (-2 * pair / 64)
+    for position, pair in ((0, 0), (1, 0), (299, 0), (299, 5), (123, dim // 2 - 1)):
+        angle = position * 5e7 ** (-2 * pair / dim)
         assert table[position, pair] == np.float32(math.cos(angle))
-        assert table[position, 32 + pair] == np.float32(math.sin(angle))
+        assert table[position, dim // 2 + pair] == np.float32(math.sin(angle))
 
 
 @pytest.mark.parametrize("name", CASES)
