@@ -65,4 +65,10 @@ def _load(name: str) -> ModuleType | MiliError:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    # Loading sets these for the C library, behind os.environ, and programs started later would run another Python.
+    for variable in ("MOJO_PYTHON_LIBRARY", "PYTHONEXECUTABLE", "PYTHONPATH"):
+        if variable in os.environ:
+            os.putenv(variable, os.environ[variable])
+        else:
+            os.unsetenv(variable)
     return module
