@@ -1,5 +1,6 @@
 """The table of cosines and sines, against its definition, the reference and transformers."""
 
+import copy
 import math
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_agrees_with_transformers(name: str) -> None:
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
     from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
-    data = ORACLE[name]
+    data = copy.deepcopy(ORACLE[name])  # transformers writes into the settings of RoPE
     qwen3 = data["model_type"] == "qwen3"
     rotary = Qwen3RotaryEmbedding(TheirConfig(**data)) if qwen3 else LlamaRotaryEmbedding(LlamaConfig(**data))
     cos, sin = rotary(torch.zeros(1), torch.arange(200)[None])
