@@ -68,7 +68,7 @@ class Exercise:
         the learner's answer is written into their copy of it.
     specialize: compile-time parameters of a Mojo function, such as {"dtype": "DType.bfloat16"}.
     judge: instead of cases, a function that examines the candidate and raises CheckFailed, or returns how many things
-        it examined.
+        it examined. What else is raised in it counts as raised by the candidate.
     context: names that a Python cell may use besides `np` and what it imports itself.
     """
 
@@ -101,6 +101,11 @@ class Exercise:
                 return self.judge(candidate)
             except CheckFailed as failure:
                 raise failure.of(self.id, self.title) from None
+            except NotImplementedError as error:
+                raise CheckFailed(str(error)).of(self.id, self.title) from None
+            except Exception as error:
+                text = f"your code raised {type(error).__name__}: {error}"
+                raise CheckFailed(text).of(self.id, self.title) from error
         assert self.cases is not None, f"exercise {self.id} has neither cases nor a judge"
         count = 0
         for case in self.cases():
