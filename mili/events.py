@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mili.scheduler import ContinuousBatchScheduler, Step
 
@@ -126,8 +127,8 @@ def gauges(scheduler: ContinuousBatchScheduler) -> dict[str, Any]:
 def snapshot(scheduler: ContinuousBatchScheduler, max_nodes: int = 500) -> dict[str, Any]:
     """The whole state for a picture; runs between two steps (`Engine.snapshot`).
 
-    page_owner   for each page: 0 free, -1 only in the prefix cache, slot + 1 held by that running request (by the last
-                 admitted one if several share it)
+    page_runs    owners of the pages in order, as runs [owner, pages, owner, pages, ...]: 0 free, -1 only in the prefix
+                 cache, slot + 1 held by that running request (by the last admitted one if several share it)
     running      [request id, slot, prompt tokens, output tokens, computed tokens, cached tokens] each
     waiting      the first ids of the queue
     tree         {"nodes": all nodes, "shown": up to `max_nodes` of them, parents first, as
@@ -152,8 +153,16 @@ def snapshot(scheduler: ContinuousBatchScheduler, max_nodes: int = 500) -> dict[
     return {
         **gauges(scheduler),
         "page_size": scheduler.page_size,
-        "page_owner": owner.tolist(),
+        "page_runs": _runs(owner),
         "running": running,
         "waiting": waiting,
         "tree": {"nodes": tree.nodes if tree is not None else 0, "shown": shown},
     }
+
+
+def _runs(values: NDArray[np.int32]) -> list[int]:
+    """Run-length encoding of [n]: [value, length, value, length, ...]."""
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(values)) + 1])
+    lengths = np.diff(starts, append=len(values))
+    runs: list[int] = np.stack([values[starts], lengths], axis=1).ravel().tolist()
+    return runs

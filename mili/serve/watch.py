@@ -1,14 +1,13 @@
 """The feed of the page: what the engine does, as server-sent events, at a limited rate and only while somebody looks.
 
 event: step       one step's batch and the sums since the last event (mili.events.StepFeed)
-event: picture    pages and radix tree, run-length encoded (mili.events.snapshot)
+event: picture    pages and radix tree (mili.events.snapshot)
 event: waiting    the engine is not ready, or nothing has happened for a while
 """
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from itertools import groupby
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -91,13 +90,10 @@ async def _engine_events(state: ServerState, engine: Engine) -> AsyncIterator[by
 
 
 async def picture(engine: Engine) -> dict[str, Any]:
-    """A snapshot with `page_owner` as runs: [owner, length, owner, length, ...]."""
+    """A snapshot, with the tree's tokens as text."""
     snapshot = await asyncio.to_thread(engine.snapshot, MAX_NODES)
-    runs: list[int] = []
-    for owner, group in groupby(snapshot.pop("page_owner")):
-        runs += [owner, sum(1 for _ in group)]
     decode = getattr(engine.tokenizer, "decode", None)
     if decode is not None:
         for node in snapshot["tree"]["shown"]:
             node[6] = decode(node[6])
-    return {**snapshot, "page_runs": runs}
+    return snapshot

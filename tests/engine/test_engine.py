@@ -1,6 +1,7 @@
 """The engine over the fake model: outputs as alone, streams, ends, errors, threads, metrics, feeds."""
 
 import asyncio
+import itertools
 import random
 import threading
 import time
@@ -421,7 +422,10 @@ def test_snapshot_shows_pages_and_tree():
     handle = engine.submit([*range(1, 20), 40, 41], greedy(30))
     engine.step()
     shot = engine.snapshot()
-    owners = shot["page_owner"]
+    runs = shot["page_runs"]
+    owners = [owner for owner, pages in zip(runs[::2], runs[1::2], strict=True) for _ in range(pages)]
+    assert len(owners) == shot["pages"]["total"]
+    assert all(a != b for a, b in itertools.pairwise(runs[::2]))
     slot = shot["running"][0][1]
     assert owners.count(slot + 1) == 3
     assert len(owners) - owners.count(0) == 3
