@@ -53,6 +53,21 @@ def arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], text:
         axes.text((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + 0.12, text, ha="center", fontsize=9)
 
 
+def box(axes: Any, x: float, y: float, width: float, height: float, text: str, color: str) -> None:
+    """A box with a text, centred at (x, y): a step of a flow, a memory, a unit."""
+    left, bottom = x - width / 2, y - height / 2
+    tint = tuple(0.5 + 0.5 * part for part in mpl.colors.to_rgb(color))  # dark text stays legible
+    axes.add_patch(mpl.patches.Rectangle((left, bottom), width, height, facecolor=tint, edgecolor=color, zorder=2))
+    axes.text(x, y, text, ha="center", va="center", fontsize=9, zorder=3)
+
+
+def frame(axes: Any, horizontal: tuple[float, float], vertical: tuple[float, float]) -> None:
+    """The limits of a drawing, without axes."""
+    axes.set_xlim(*horizontal)
+    axes.set_ylim(*vertical)
+    axes.axis("off")
+
+
 def ladder(axes: Any, seconds: Mapping[str, float], floor: float) -> None:
     """Horizontal bars of the time of each version, with the floor that this machine sets; times in seconds."""
     names = list(seconds)
