@@ -13,7 +13,7 @@ a plain copy, a few microseconds a token, and saves a second copy of the largest
 
 A token id outside [0, V) gives a row of zeros: an id is data, and data must not make a kernel read foreign memory.
 
-No ladder: there is nothing to compute, and the copy is bound by memory.
+No ladder: there is nothing to compute, and a copy of one row a token leaves no idea to add to the one before.
 """
 
 from .common import Ptr, task_count, task_range
