@@ -106,6 +106,18 @@ def stacked(axes: Any, labels: Sequence[str], parts: Mapping[str, Sequence[float
     axes.legend(frameon=False, ncols=len(parts), loc="upper center", bbox_to_anchor=(0.5, 1.2))
 
 
+def gantt(axes: Any, bars: Sequence[tuple[int, float, float, str]], names: Mapping[str, str]) -> None:
+    """Bars (row, start, length, colour) over time, row 0 on top, and a legend that names the colours."""
+    for color in names:
+        for row in {bar[0] for bar in bars if bar[3] == color}:
+            spans = [(start, length) for r, start, length, c in bars if r == row and c == color]
+            axes.broken_barh(spans, (row - 0.4, 0.8), facecolors=color, lw=0)
+    axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    axes.set_ylim(max(bar[0] for bar in bars) + 0.6, -0.6)
+    patches = [mpl.patches.Patch(color=color, label=name) for color, name in names.items()]
+    axes.legend(handles=patches, frameon=False, ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1))
+
+
 def new(width: float = 8, height: float = 3.2) -> tuple[Any, Any]:
     """A figure and its axes."""
     figure, axes = plt.subplots(figsize=(width, height))

@@ -54,23 +54,40 @@ def remember(info: Any) -> None:
 
 
 def show(path: str, name: str) -> Markdown:
-    """A function or struct of a file, as it is now. path: from the repository's root. Raises ValueError if absent."""
+    """A function, struct, class or "Class.method" of a file, as it is now. path: from the repository's root.
+
+    Raises ValueError if it is absent.
+    """
     lines = (ROOT / path).read_text().split("\n")
-    pattern = re.compile(rf"^(def|struct|class) {re.escape(name)}\b")
-    starts = [number for number, line in enumerate(lines) if pattern.match(line)]
-    if not starts:
-        raise ValueError(f"{path} defines no {name}")
-    end = starts[0] + 1
-    body = False
-    while end < len(lines) and (not body or not lines[end] or lines[end][0] in " )]"):
-        body = body or lines[end].startswith("    ") or lines[end].endswith(":")
-        end += 1
-    start = starts[0]
-    while start and lines[start - 1].startswith("@"):
-        start -= 1
+    first, last = 0, len(lines)
+    indent = ""
+    for part in name.split("."):
+        pattern = re.compile(rf"^{indent}(async def|def|struct|class) {re.escape(part)}\b")
+        starts = [number for number in range(first, last) if pattern.match(lines[number])]
+        if not starts:
+            raise ValueError(f"{path} defines no {name}")
+        first, last = starts[0], definition_end(lines, starts[0], indent)
+        indent += "    "
+    indent = indent[4:]
+    while first and lines[first - 1].startswith(f"{indent}@"):
+        first -= 1
     marks = ("# BEGIN SOLUTION", "# END SOLUTION")
-    text = "\n".join(line for line in lines[start:end] if not line.strip().startswith(marks)).rstrip()
+    kept = [line.removeprefix(indent) for line in lines[first:last] if not line.strip().startswith(marks)]
+    text = "\n".join(kept).rstrip()
     return Markdown(f"`{path}`\n```{'python' if path.endswith('.py') else 'mojo'}\n{text}\n```")
+
+
+def definition_end(lines: list[str], start: int, indent: str) -> int:
+    """The line after the definition that starts there: the first that is indented no further, past its signature."""
+    end = start + 1
+    body = lines[start].endswith(":")
+    while end < len(lines):
+        line = lines[end].removeprefix(indent) if lines[end].startswith(indent) or not lines[end] else "x"
+        if body and line and line[0] not in " )]":
+            break
+        body = body or line.startswith("    ") or line.endswith(":")
+        end += 1
+    return end
 
 
 def mojo_magic(line: str, cell: str) -> None:
