@@ -61,6 +61,7 @@ def rotate_head[
     """
     comptime half = D // 2
     comptime W = vector_width(half)
+    # BEGIN SOLUTION 04.5
     var scale = Float32(1)
     comptime if norm:
         scale = head_scale[D](x, eps)
@@ -74,6 +75,7 @@ def rotate_head[
         var s = load_float32[width=W](cos_sin, i + half)
         store_rounded(y, i, a * c - b * s)
         store_rounded(y, i + half, b * c + a * s)
+    # END SOLUTION
 
 
 @fieldwise_init

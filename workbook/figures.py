@@ -1,5 +1,6 @@
 """The notebooks' figures: one style, and the drawings that several of them use."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,16 +31,20 @@ def style() -> None:
     )
 
 
+def box(axes: Any, x: float, y: float, color: str, text: str = "") -> None:
+    """One box of a grid, its lower left corner at (x, y)."""
+    axes.add_patch(mpl.patches.Rectangle((x, y), 0.94, 0.9, facecolor=color, lw=0))
+    if text:
+        axes.text(x + 0.47, y + 0.45, text, ha="center", va="center", fontsize=8)
+
+
 def cells(
     axes: Any, rows: int, columns: int, color: Callable[[int, int], str], text: Callable[[int, int], str] | None = None
 ) -> None:
     """Draw a grid of rows x columns boxes, row 0 on top: tiles, pages, lanes, cache blocks."""
     for row in range(rows):
         for column in range(columns):
-            box = mpl.patches.Rectangle((column, rows - 1 - row), 0.94, 0.9, facecolor=color(row, column), lw=0)
-            axes.add_patch(box)
-            if text is not None:
-                axes.text(column + 0.47, rows - 1 - row + 0.45, text(row, column), ha="center", va="center", fontsize=8)
+            box(axes, column, rows - 1 - row, color(row, column), text(row, column) if text is not None else "")
     axes.set_xlim(-0.1, columns + 0.1)
     axes.set_ylim(-0.1, rows + 0.1)
     axes.set_aspect("equal")
@@ -122,3 +127,27 @@ def new(width: float = 8, height: float = 3.2) -> tuple[Any, Any]:
     """A figure and its axes."""
     figure, axes = plt.subplots(figsize=(width, height))
     return figure, axes
+
+
+def row(widths: Sequence[float], height: float = 3.2) -> tuple[Any, Any]:
+    """A figure with axes side by side, of the given widths in inches."""
+    figure, axes = plt.subplots(
+        1, len(widths), figsize=(sum(widths), height), width_ratios=list(widths), layout="constrained"
+    )
+    return figure, axes
+
+
+def turns(axes: Any, angles: Sequence[tuple[float, str]]) -> None:
+    """A unit circle with an arrow at each (angle in radians, label): a pair of numbers at several positions."""
+    axes.add_patch(mpl.patches.Circle((0, 0), 1, fill=False, color=GREY))
+    for number, (angle, label) in enumerate(angles):
+        x, y = math.cos(angle), math.sin(angle)
+        axes.annotate(
+            "", xy=(x, y), xytext=(0, 0), arrowprops={"arrowstyle": "->", "color": CYCLE[number % 6], "lw": 1.8}
+        )
+        side = "left" if x > 0.1 else "right" if x < -0.1 else "center"
+        axes.text(1.12 * x, 1.12 * y, label, ha=side, va="bottom" if y > 0.9 else "center", fontsize=9)
+    axes.set_xlim(-2.2, 2.2)
+    axes.set_ylim(-1.2, 1.4)
+    axes.set_aspect("equal")
+    axes.axis("off")

@@ -5,7 +5,7 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,21 @@ def latest(op: str, folder: Path = RESULTS) -> tuple[dict[str, Any], list[dict[s
     return max(found, key=lambda run: str(run[0].get("date", ""))) if found else None
 
 
-def recorded(op: str, columns: Sequence[str] = (), folder: Path = RESULTS) -> None:
-    """Print the newest recorded GPU timings of an operation, with device, date and command, or that there are none."""
+def recorded(
+    op: str, columns: Sequence[str] = (), folder: Path = RESULTS, where: Mapping[str, object] | None = None
+) -> None:
+    """Print the newest recorded GPU timings of an operation, with device, date and command, or that there are none.
+
+    columns: what to show (all if empty). where: only timings with these values, such as {"model": "8B"}.
+    """
     run = latest(op, folder)
     if run is None:
         print(f"No GPU results of {op} are recorded yet. What the kernel becomes can be read as PTX all the same.")
         return
     info, rows = run
+    rows = [row for row in rows if all(row.get(name) == value for name, value in (where or {}).items())]
+    if not rows:
+        raise ValueError(f"no recorded timing of {op} has {where}")
     shown = list(columns) or [name for name in rows[0] if name != "op"]
     heads = [UNITS.get(name, name) for name in shown]
     cells = [[text(row.get(name)) for name in shown] for row in rows]

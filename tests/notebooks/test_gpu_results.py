@@ -30,3 +30,12 @@ def test_the_newest_run_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_none_recorded_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recorded("rms_norm", folder=tmp_path)
     assert "No GPU results of rms_norm are recorded yet" in capsys.readouterr().out
+
+
+def test_rows_are_chosen_by_their_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    timings = [{"op": "linear", "what": what, "us": us} for what, us in (("qkv", 1.5), ("head", 9.0))]
+    (tmp_path / "a.json").write_text(json.dumps({"info": {"device": "H"}, "timings": timings}))
+    recorded("linear", ["what", "us"], tmp_path, {"what": "head"})
+    assert capsys.readouterr().out.splitlines()[1:] == ["what   µs", "head  9.0"]
+    with pytest.raises(ValueError, match="no recorded timing"):
+        recorded("linear", [], tmp_path, {"what": "none"})
