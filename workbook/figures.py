@@ -31,7 +31,7 @@ def style() -> None:
     )
 
 
-def box(axes: Any, x: float, y: float, color: str, text: str = "") -> None:
+def cell(axes: Any, x: float, y: float, color: str, text: str = "") -> None:
     """One box of a grid, its lower left corner at (x, y)."""
     axes.add_patch(mpl.patches.Rectangle((x, y), 0.94, 0.9, facecolor=color, lw=0))
     if text:
@@ -44,7 +44,7 @@ def cells(
     """Draw a grid of rows x columns boxes, row 0 on top: tiles, pages, lanes, cache blocks."""
     for row in range(rows):
         for column in range(columns):
-            box(axes, column, rows - 1 - row, color(row, column), text(row, column) if text is not None else "")
+            cell(axes, column, rows - 1 - row, color(row, column), text(row, column) if text is not None else "")
     axes.set_xlim(-0.1, columns + 0.1)
     axes.set_ylim(-0.1, rows + 0.1)
     axes.set_aspect("equal")
