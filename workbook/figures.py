@@ -73,6 +73,33 @@ def frame(axes: Any, horizontal: tuple[float, float], vertical: tuple[float, flo
     axes.axis("off")
 
 
+def page_tables(
+    axes: Any, requests: Mapping[str, tuple[Sequence[int], int]], pages: int, page_size: int, empty: str = "#eceef0"
+) -> None:
+    """Draw page tables above a pool of pages with arrows between them. requests: name to (pages, tokens held)."""
+
+    def box(x: float, y: float, width: float, color: str, text: str) -> None:
+        axes.add_patch(mpl.patches.Rectangle((x, y), width, 0.55, facecolor=color, lw=0))
+        axes.text(x + width / 2, y + 0.27, text, ha="center", va="center", fontsize=8)
+
+    slot = 1.8 / page_size
+    for page in range(pages):
+        axes.text(2 * page + 0.9, -0.35, f"page {page}", ha="center", fontsize=8)
+        for offset in range(page_size):
+            box(2 * page + slot * offset, 0, slot - 0.03, empty, "")
+    room = 2 * pages / len(requests)
+    for number, (name, (table, count)) in enumerate(requests.items()):
+        color, left = CYCLE[number % len(CYCLE)], room * (number + 0.5) - len(table) / 2
+        axes.text(left, 2.75, f"page table of {name}, {count} tokens", fontsize=9)
+        for entry, page in enumerate(table):
+            box(left + entry, 2.05, 0.94, color, str(page))
+            arrow(axes, (left + entry + 0.47, 2.0), (2 * page + 0.9, 0.6))
+            for offset in range(min(page_size, count - page_size * entry)):
+                box(2 * page + slot * offset, 0, slot - 0.03, color, f"{name}{page_size * entry + offset}")
+    axes.set(xlim=(0, 2 * pages), ylim=(-0.6, 3.1))
+    axes.axis("off")
+
+
 def ladder(axes: Any, seconds: Mapping[str, float], floor: float) -> None:
     """Horizontal bars of the time of each version, with the floor that this machine sets; times in seconds."""
     names = list(seconds)
