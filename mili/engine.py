@@ -229,6 +229,11 @@ class Engine:
         self._scheduler.check(request)
 
     @property
+    def decode_shapes(self) -> list[tuple[int, int]]:
+        """(rows, page-table width) that decode steps are padded to; empty without decode_buckets."""
+        return [(rows, width) for rows in self.options.decode_buckets for width in self._scheduler.decode_widths]
+
+    @property
     def metrics(self) -> EngineMetrics:
         """Counters, gauges and histograms since the engine was made."""
         return self._core.metrics

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mili.capture import decode_buckets
 from mili.config import Qwen3Config
 from mili.console import interruptible, progress
 from mili.device import DTYPES, select_device, select_dtype
@@ -71,6 +72,7 @@ class Launch:
     page_size      tokens a page
     strategy       order in which free pages are used
     kernels        another kernel folder, such as a learner's own; None: `mili.kernel_path`
+    capture        on a GPU, capture decode steps at the start and replay them (mili/capture.py)
     options        of the engine; a max_batch_tokens of 0 stands for what suits the device
     """
 
@@ -83,6 +85,7 @@ class Launch:
     page_size: int = 16
     strategy: Strategy = "lifo"
     kernels: str | None = None
+    capture: bool = True
     options: EngineOptions = field(default_factory=lambda: EngineOptions(max_batch_tokens=0))
 
     def engine(self) -> Engine:
@@ -135,9 +138,21 @@ class Launch:
         if not o.max_batch_tokens:
             budget = max(BATCH_TOKENS["cpu" if device.is_host else "gpu"], o.max_running)
             o = replace(o, max_batch_tokens=budget)
+        if self.capture and not device.is_host and not o.decode_buckets:
+            o = replace(o, decode_buckets=decode_buckets(o.max_running))
         engine = Engine(model, tokenizer, cache, o)
         engine.recommended = recommendation
+        if self.capture and not device.is_host:
+            capture_decode(model, cache, engine.decode_shapes)
         return engine
+
+
+def capture_decode(model: Qwen3Model, cache: PagedKVCache, shapes: list[tuple[int, int]]) -> None:
+    """Capture the decode steps of an engine, and say on stderr which."""
+    rows, widths = (sorted({shape[i] for shape in shapes}) for i in range(2))
+    tokens = " or ".join(f"{width * cache.page_size:,}" for width in widths)
+    with progress(f"Capturing {len(shapes)} decode steps (up to {rows[-1]} requests, contexts to {tokens} tokens)"):
+        model.capture(cache, shapes)
 
 
 def has_tokenizer(path: Path) -> bool:
@@ -158,6 +173,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--random-weights", action="store_true", help="random weights of --model-shape, no tokenizer")
     model.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N")
     model.add_argument("--dtype", default="auto", help="auto (bfloat16), bfloat16, float32, float16 (GPU)")
+    model.add_argument("--no-capture", action="store_true", help="GPU: launch every kernel of every step anew")
     model.add_argument("--kernels", help="folder of Mojo kernels to use instead of MILI's, such as your own")
     memory = parser.add_argument_group("KV cache and batching")
     memory.add_argument("--kv-memory", help="2GiB, 40%% or bytes (default: a share of what is free)")
@@ -187,6 +203,7 @@ def launch_from(arguments: argparse.Namespace, max_queue: int | None = None) -> 
         page_size=arguments.page_size,
         strategy=arguments.page_strategy,
         kernels=arguments.kernels,
+        capture=not arguments.no_capture,
         options=EngineOptions(
             max_running=arguments.max_running,
             max_batch_tokens=arguments.max_batch_tokens,

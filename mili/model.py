@@ -10,7 +10,7 @@ Of the last layer only the rows whose logits are wanted go on after the attentio
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from mili import ops
 from mili.batch import Batch
+from mili.capture import SAMPLING_FIELDS, DecodeGraphs, Shape
 from mili.config import Qwen3Config
 from mili.device import DTYPES
 from mili.errors import ConfigError
@@ -34,12 +35,11 @@ from mili.packing import Tensor
 from mili.rope import cos_sin_table
 
 _COS_SIN = "cos_sin"
-SAMPLING_FIELDS = 5  # temperature, top_k, top_p, min_p, random number
 
 
 @dataclass(frozen=True)
 class ForwardOutput:
-    """What a step gives for the L rows of `Batch.logit_rows`."""
+    """What a step gives for the L rows of `Batch.logit_rows`; to be read before the next step."""
 
     token_buffer: Buffer
     logit_buffer: Buffer
@@ -47,7 +47,8 @@ class ForwardOutput:
     @cached_property
     def tokens(self) -> NDArray[np.int32]:
         """[L] the token drawn for each row; without sampling the likeliest, the lowest id among equals."""
-        tokens: NDArray[np.int32] = self.token_buffer.to(CPU()).to_numpy()
+        # A captured step's are waited for here, and lie where the next step's will.
+        tokens: NDArray[np.int32] = self.token_buffer.to_numpy().copy()
         return tokens
 
     @cached_property
@@ -98,12 +99,31 @@ class Qwen3Model:
         with ensure_default_mlir_context():  # MAX enters it in the main thread alone, and a server loads in another
             graph = build_graph(config, shapes, DeviceRef.from_device(device), DTYPES[dtype], page_size, kernels)
             self._model: Model = InferenceSession(devices=devices).load(graph, weights_registry=registry)
+        self._graphs: DecodeGraphs | None = None
+
+    def capture(
+        self, cache: PagedKVCache, shapes: Sequence[Shape], on_capture: Callable[[int], object] = lambda done: None
+    ) -> None:
+        """Capture decode steps over `cache` (mili/capture.py); `forward` then replays steps of these shapes.
+
+        shapes: (rows, page-table width) of each. on_capture: told how many are captured, after each.
+        Raises DeviceError if the device cannot do it.
+        """
+        self._graphs = None
+        self._graphs = DecodeGraphs(self._model, self.device, cache, shapes, on_capture)
+
+    @property
+    def captured(self) -> list[Shape]:
+        """(rows, page-table width) of the decode steps that are replayed."""
+        return self._graphs.shapes if self._graphs is not None else []
 
     def forward(self, batch: Batch, cache: PagedKVCache, sampling: NDArray[np.float32] | None = None) -> ForwardOutput:
         """Run one step; the keys and values of its tokens are written into `cache`.
 
         sampling: [L, 5] float32, for each wanted row what `ops.sample` draws by; None is argmax everywhere.
         """
+        if self._graphs is not None and (found := self._graphs.find(batch, cache)) is not None:
+            return ForwardOutput(*self._graphs.replay(found, batch, sampling))
         if sampling is None:
             sampling = np.zeros((len(batch.logit_rows), SAMPLING_FIELDS), np.float32)
         arrays: tuple[NDArray[np.int32] | NDArray[np.float32], ...] = (

@@ -122,6 +122,16 @@ def bucket(count: int, buckets: Sequence[int]) -> int:
     return next((size for size in buckets if size >= count), 0)
 
 
+def table_widths(most: int, page_size: int) -> tuple[int, ...]:
+    """Page-table widths that decode steps are padded to: 2,048 tokens, four times that and so on, and `most` pages."""
+    widths = []
+    width = max(1, 2048 // page_size)
+    while 2 * width <= most:
+        widths.append(width)
+        width *= 4
+    return (*widths, most)
+
+
 def check_buckets(buckets: Sequence[int]) -> None:
     """Raise ConfigError unless the sizes are positive and rising."""
     if any(size < 1 for size in buckets) or list(buckets) != sorted(set(buckets)):

@@ -21,7 +21,7 @@ from mili.errors import ConfigError, RequestError
 from mili.kv_cache import KVCacheAllocator
 from mili.radix_cache import RadixAttentionCache
 from mili.request import FinishReason, Request, RequestState
-from mili.running import IntArray, RunningTable, bucket, check_buckets
+from mili.running import IntArray, RunningTable, bucket, check_buckets, table_widths
 from mili.waiting import QueuePolicy, WaitingQueue
 
 
@@ -66,7 +66,7 @@ class ContinuousBatchScheduler:
     tree              prefix cache over the same pages; None turns prefix caching off
     policy            `fcfs` or `prefix_aware` (mili/waiting.py)
     decode_buckets    row counts that decode-only batches are padded to, for graph capture on a GPU; () for none. With
-                      buckets the page table's width is a power of two, 16 or more.
+                      buckets the page table's width is one of `decode_widths`.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class ContinuousBatchScheduler:
         self.decode_buckets = tuple(decode_buckets)
         self.waiting = WaitingQueue(policy)
         self.table = RunningTable(max_running, -(-self.max_context // page_size), page_size)
+        self.decode_widths = table_widths(self.table.page_table.shape[1], page_size)
         self.preemptions = 0
         self._try_admission = False  # set when something has changed that may let a waiting request in
 
@@ -200,8 +201,7 @@ class ContinuousBatchScheduler:
         if done.all() and len(take) == int(take.sum()):
             width = 0
             if rows := bucket(len(slots), self.decode_buckets):
-                widest = int(table.num_pages[slots].max())
-                width = min(table.page_table.shape[1], 1 << max(4, (widest - 1).bit_length()))
+                width = bucket(int(table.num_pages[slots].max()), self.decode_widths)
             batch = table.decode_batch(slots, rows, width)
         else:
             batch = table.mixed_batch(slots, take, requests)

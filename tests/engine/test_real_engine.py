@@ -1,4 +1,8 @@
-"""The engine's promises with the real kernels: a small random Qwen3 in float32, greedy, token for token."""
+"""The engine's promises with the real kernels: a small random Qwen3 in float32, greedy, token for token.
+
+`--device gpu` runs them on an accelerator, captured steps included. On the CPU, which has no device graphs, a stand-in
+runs the compiled graph again at each replay: it shows that a step's inputs and outputs lie where they should.
+"""
 
 import json
 import random
@@ -6,18 +10,45 @@ import random
 import pytest
 
 from mili.bench.__main__ import main as bench
+from mili.capture import DecodeGraphs, decode_buckets
 from mili.engine import Engine, EngineOptions
+from mili.errors import DeviceError
 from mili.kv_cache import PagedKVCache
 from mili.launch import Launch
+from mili.running import table_widths
 from mili.sampling import SamplingParams
 
 PARAMS = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
 
 
+class Again:
+    """Stands in for device graphs on the CPU: a replay executes, and its results replace those of the capture."""
+
+    def __init__(self, model):
+        self.execute = model.execute
+        self.outputs = {}
+        self.replays = 0
+
+    def capture(self, key, *inputs):
+        self.outputs[key] = self.execute(*inputs)
+        return self.outputs[key]
+
+    def replay(self, key, *inputs):
+        self.replays += 1
+        for old, new in zip(self.outputs[key], self.execute(*inputs), strict=True):
+            old.to_numpy()[:] = new.to_numpy()
+
+
 @pytest.fixture(scope="module")
-def launched():
+def device(request):
+    return request.config.getoption("--device")
+
+
+@pytest.fixture(scope="module")
+def launched(device):
     options = EngineOptions(max_running=8, max_batch_tokens=64, max_context=256)
-    return Launch(random_shape="tiny", device="cpu", dtype="float32", num_pages=100, options=options).engine()
+    launch = Launch(random_shape="tiny", device=device, dtype="float32", num_pages=100, capture=False, options=options)
+    return launch.engine()
 
 
 @pytest.fixture
@@ -32,6 +63,7 @@ def make(launched):
             head_dim=config.head_dim,
             dtype=launched._core.cache.dtype,
             num_pages=num_pages,
+            device=launched.model.device,
         )
         defaults = {"max_running": 8, "max_batch_tokens": 64, "max_context": 256}
         return Engine(launched.model, None, cache, EngineOptions(**(defaults | options)))
@@ -73,6 +105,70 @@ def test_batched_chunked_cached_and_preempted_are_all_alone(make, prompts, alone
     assert answers(make(decode_buckets=(4, 8)), prompts) == alone  # padding rows
 
 
+@pytest.fixture
+def captured(make, device):
+    """An engine whose decode steps are replayed, and how often they were."""
+    engine = make(decode_buckets=(1, 2, 4, 8))
+    model = engine.model
+    assert engine.decode_shapes == [(1, 16), (2, 16), (4, 16), (8, 16)]
+    before = model._model
+    if device == "cpu":
+        again = Again(before)
+        model._graphs = DecodeGraphs(again, model.device, engine._core.cache, engine.decode_shapes)
+    else:
+        model.capture(engine._core.cache, engine.decode_shapes)
+    graphs, replay, count = model._graphs, model._graphs.replay, []
+
+    def counting(*arguments):
+        count.append(1)
+        return replay(*arguments)
+
+    graphs.replay = counting
+    yield engine, count
+    model._graphs = None
+
+
+def test_captured_steps_are_eager_ones(captured, make, prompts, alone):
+    engine, replays = captured
+    assert sorted(engine.model.captured) == engine.decode_shapes
+    assert answers(engine, prompts) == alone
+    decoded = len(replays)
+    assert decoded >= 40  # twelve requests, eight at a time
+    assert answers(engine, prompts) == alone  # from the cache
+    drawn = SamplingParams(temperature=0.8, top_p=0.9, seed=5, max_tokens=16, ignore_eos=True)
+    wanted = make().generate(prompts, drawn, progress=False)
+    before = len(replays)
+    got = engine.generate(prompts, drawn, progress=False)
+    assert len(replays) > before
+    assert [o.outputs[0].token_ids for o in got] == [o.outputs[0].token_ids for o in wanted]
+    with_logprobs = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, logprobs=3)
+    first, second = (
+        e.generate([prompts[3]], with_logprobs, progress=False)[0].outputs[0].logprobs for e in (engine, make())
+    )
+    for ours, theirs in zip(first, second, strict=True):
+        assert ours.token == theirs.token
+        assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-5)
+
+
+def test_what_is_captured():
+    assert decode_buckets(1) == (1,)
+    assert decode_buckets(20) == (1, 2, 4, 8, 16, 20)
+    assert decode_buckets(256)[-4:] == (160, 192, 224, 256)
+    assert decode_buckets(400)[-3:] == (320, 384, 400)
+    assert table_widths(16, 16) == (16,)
+    assert table_widths(2560, 16) == (128, 512, 2560)
+    assert table_widths(320, 128) == (16, 64, 320)
+
+
+def test_a_device_that_cannot_capture_says_what_to_do(launched):
+    cache = launched._core.cache
+    if not launched.model.device.is_host:
+        pytest.skip("this device can")
+    with pytest.raises(DeviceError, match=r"of 4 rows with a page table 16 wide .* \(--no-capture"):
+        launched.model.capture(cache, [(2, 16), (4, 16)])
+    assert launched.model.captured == []
+
+
 def test_sampling_with_a_seed_is_the_same_in_any_company(make, prompts):
     params = SamplingParams(temperature=0.8, top_p=0.9, seed=5, max_tokens=16, ignore_eos=True)
     engine = make()
@@ -82,9 +178,9 @@ def test_sampling_with_a_seed_is_the_same_in_any_company(make, prompts):
 
 
 @pytest.mark.parametrize("preset", ["nano-vllm", "single"])
-def test_throughput_presets_at_a_reduced_size(preset, tmp_path, capsys):
+def test_throughput_presets_at_a_reduced_size(device, preset, tmp_path, capsys):
     file = tmp_path / "result.json"
-    arguments = ["throughput", "--preset", preset, "--model-shape", "tiny", "--random-weights", "--device", "cpu"]
+    arguments = ["throughput", "--preset", preset, "--model-shape", "tiny", "--random-weights", "--device", device]
     arguments += ["--dtype", "float32", "--max-context", "256", "--max-running", "8", "--num-pages", "100"]
     arguments += ["--output", "4:16", "--quiet", "--json", str(file)]
     if preset == "nano-vllm":
