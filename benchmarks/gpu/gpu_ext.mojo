@@ -12,6 +12,7 @@ from kernels.embedding_gpu import gather_rows_gpu
 from kernels.linear_gpu import linear_gpu
 from kernels.rms_norm_gpu import add_rms_norm_gpu, rms_norm_gpu
 from kernels.rope_gpu import qk_norm_rope_write_gpu
+from kernels.sample_gpu import sample_gpu
 from kernels.swiglu_gpu import swiglu_gpu
 from max.gpu.host import DeviceContext
 from max.gpu.host._nvidia_cuda import CUDA
@@ -121,6 +122,14 @@ def argmax(a: PythonObject) raises -> PythonObject:
     return PythonObject(None)
 
 
+def sample(a: PythonObject) raises -> PythonObject:
+    """Arguments: ctx, tokens, logits, fields, rows, width."""
+    sample_gpu(
+        p[I32](a, 1), p[F32](a, 2), p[F32](a, 3), n(a, 4), n(a, 5), context(a)
+    )
+    return PythonObject(None)
+
+
 def linear[
     dtype: DType, out_dtype: DType, library: Bool = True
 ](a: PythonObject) raises -> PythonObject:
@@ -203,6 +212,7 @@ def PyInit_gpu_ext() abi("C") -> PythonObject:
         m.def_function[swiglu[F32]]("swiglu_float32")
         m.def_function[gather_rows[B16]]("gather_rows_bfloat16")
         m.def_function[argmax]("argmax")
+        m.def_function[sample]("sample")
         m.def_function[linear[B16, B16]]("linear_bfloat16")
         m.def_function[linear[B16, F32]]("linear_bfloat16_float32")
         m.def_function[linear[B16, B16, False]]("linear_own_bfloat16")

@@ -75,6 +75,10 @@ class Kernels:
         """tokens [L] of logits [L, V] float32."""
         self._call("argmax", tokens, logits, *logits.shape)
 
+    def sample(self, tokens: Tensor, logits: Tensor, fields: Tensor) -> None:
+        """tokens [L] drawn from logits [L, V] float32 by fields [L, 5] float32."""
+        self._call("sample", tokens, logits, fields, *logits.shape)
+
     def linear(self, y: Tensor, x: Tensor, w: Tensor, *, own: bool = False) -> None:
         """y [M, N] = x [M, K] @ w.T; `own`: by this project's kernels also where cuBLAS is installed."""
         name = f"linear_{'own_' if own else ''}{kind(x)}" + ("" if y.dtype == x.dtype else f"_{kind(y)}")

@@ -131,6 +131,41 @@ def _attention_case(s: Heads) -> Case:
     )
 
 
+def sizes_of(kind: str, shape: Shape, dtype: str, on_cpu: bool) -> Shape:
+    """The shape of an input: packed if it is a matrix on the CPU."""
+    if kind != "matrix" or not on_cpu:
+        return shape
+    n, k = shape
+    return [f"{n}_blocks", f"{k}_pairs", 16, 2] if dtype == "bfloat16" else [f"{n}_blocks", k, 16]
+
+
+def kernel_graph(dtype: str, device: DeviceRef) -> tuple[Graph, dict[str, range]]:
+    """The graph of all cases in one dtype, and which of its outputs belong to each."""
+    cases = _cases()
+    outputs: dict[str, range] = {}
+
+    def forward(*values: Any) -> list[TensorValue]:
+        results: list[TensorValue] = []
+        left = iter(values)
+        for name, case in cases.items():
+            made = case.forward(*(next(left) for _ in case.inputs))
+            made = made if isinstance(made, tuple) else (made,)
+            outputs[name] = range(len(results), len(results) + len(made))
+            results += made
+        return results
+
+    types = [
+        (BufferType if kind == "kv" else TensorType)(
+            DType[kind if kind in ("int8", "int32", "float32") else dtype],
+            [f"{name}_{d}" if isinstance(d, str) else d for d in sizes_of(kind, shape, dtype, device.is_cpu())],
+            device,
+        )
+        for name, case in cases.items()
+        for kind, shape in case.inputs.values()
+    ]
+    return Graph(f"kernels_{dtype}", forward=forward, input_types=types, custom_extensions=[kernel_path()]), outputs
+
+
 class Kernels:
     """The compiled graph of all cases for one dtype on one device ("cpu" or "gpu")."""
 
@@ -139,29 +174,7 @@ class Kernels:
         self.on_cpu = device == "cpu"
         self.dtype = dtype
         self.cases = _cases()
-        self.outputs: dict[str, range] = {}
-        ref = DeviceRef.from_device(self.device)
-
-        def forward(*values: Any) -> list[TensorValue]:
-            results: list[TensorValue] = []
-            left = iter(values)
-            for name, case in self.cases.items():
-                made = case.forward(*(next(left) for _ in case.inputs))
-                made = made if isinstance(made, tuple) else (made,)
-                self.outputs[name] = range(len(results), len(results) + len(made))
-                results += made
-            return results
-
-        types = [
-            (BufferType if kind == "kv" else TensorType)(
-                DType[kind if kind in ("int8", "int32", "float32") else dtype],
-                [f"{name}_{d}" if isinstance(d, str) else d for d in self._shape(kind, shape)],
-                ref,
-            )
-            for name, case in self.cases.items()
-            for kind, shape in case.inputs.values()
-        ]
-        graph = Graph(f"kernels_{dtype}", forward=forward, input_types=types, custom_extensions=[kernel_path()])
+        graph, self.outputs = kernel_graph(dtype, DeviceRef.from_device(self.device))
         self.model = InferenceSession(devices=[self.device]).load(graph)
         self.idle = {name: [self._empty(*spec) for spec in case.inputs.values()] for name, case in self.cases.items()}
 
@@ -190,12 +203,6 @@ class Kernels:
         """Largest relative error of one rounding to the dtype."""
         return {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}[self.dtype] * 1.001
 
-    def _shape(self, kind: str, shape: Shape) -> Shape:
-        if kind != "matrix" or not self.on_cpu:
-            return shape
-        n, k = shape
-        return [f"{n}_blocks", f"{k}_pairs", 16, 2] if self.dtype == "bfloat16" else [f"{n}_blocks", k, 16]
-
     def _buffer(self, x: Array, kind: str) -> Buffer:
         if kind in ("x", "kv"):
             storage = from_float32(np.ascontiguousarray(x, np.float32), self.dtype)
@@ -210,8 +217,14 @@ class Kernels:
         return (buffer.view(DType.bfloat16, storage.shape) if self.dtype == "bfloat16" else buffer).to(self.device)
 
     def _empty(self, kind: str, shape: Shape) -> Buffer:
-        # A cache keeps one page and row offsets keep their leading zero; everything else symbolic is empty.
-        sizes = [int(d in ("pages", "B1")) if isinstance(d, str) else d for d in self._shape(kind, shape)]
+        # On the CPU a cache keeps one page and row offsets their leading zero; everything else symbolic is empty. On a
+        # GPU, where drivers refuse empty buffers and launches, it is 1, and row offsets are 0, 0: no tokens.
+        def size(name: str) -> int:
+            if self.on_cpu:
+                return int(name in ("pages", "B1"))
+            return 2 if name == "B1" else 1
+
+        sizes = [size(d) if isinstance(d, str) else d for d in sizes_of(kind, shape, self.dtype, self.on_cpu)]
         return self._buffer(np.zeros(sizes), "x" if kind == "matrix" else kind)
 
     def _array(self, buffer: Buffer) -> Array:

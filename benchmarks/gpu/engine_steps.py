@@ -1,0 +1,168 @@
+"""Where the time of the engine's decode steps goes: `python -m benchmarks.gpu.engine_steps --json FILE [options]`.
+
+One engine with random weights, steps captured (on a GPU) and then eager:
+
+    presets     throughput of `single` and, eager, of `nano-vllm` (mili/bench/throughput.py)
+    steps       at 256, 64 and 1 requests, medians in microseconds: a whole step; the host's part until all is queued;
+                the wait for tokens; the device's work between two events; and the rest, in which the device is idle
+    kernels     device time by kernel of a few steps, as PyTorch's profiler sees it (CUPTI), where PyTorch is installed
+
+The file is written anew after every part.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from max.driver import DeviceEvent
+
+from mili.bench.report import environment
+from mili.bench.throughput import PRESETS, run
+from mili.core import EngineCore
+from mili.engine import Engine
+from mili.launch import add_arguments, launch_from
+from mili.model import Qwen3Model
+from mili.sampling import SamplingParams
+
+Row = dict[str, Any]
+
+
+class Watched:
+    """Stands between engine and model, and times each step."""
+
+    def __init__(self, model: Qwen3Model) -> None:
+        self.model = model
+        self.samples_on_device = model.samples_on_device
+        self.config = model.config
+        self.times: list[tuple[float, float, float]] = []  # host, wait, device
+
+    def forward(self, *arguments: Any) -> Any:
+        """A step, with its tokens waited for."""
+        device = self.model.device
+        events = [] if device.is_host else [DeviceEvent(device, enable_timing=True) for _ in range(2)]
+        start = time.perf_counter()
+        if events:
+            device.default_queue.record_event(events[0])
+        output = self.model.forward(*arguments)
+        if events:
+            device.default_queue.record_event(events[1])
+        queued = time.perf_counter()
+        _ = output.tokens
+        done = time.perf_counter()
+        busy = 0.0
+        if events:
+            events[1].synchronize()
+            busy = events[0].elapsed_time(events[1]) * 1e-3
+        self.times.append((queued - start, done - queued, busy))
+        return output
+
+
+def decode_steps(engine: Engine, requests: int, prompt: int, steps: int) -> Row:
+    """Medians of `steps` decode steps of `requests` requests whose contexts begin with `prompt` tokens."""
+    core: EngineCore = engine._core
+    params = SamplingParams(temperature=0.6 if requests > 1 else 0, max_tokens=steps + 12, ignore_eos=True)
+    vocabulary = engine.model.config.vocab_size
+    engine.clear_prefix_cache()
+    for i in range(requests):
+        engine.submit([(7919 * i + j) % vocabulary for j in range(prompt)], params)
+    watched = Watched(core.model)  # type: ignore[arg-type]
+    core.model = watched
+    walls: list[float] = []
+    try:
+        while True:
+            start = time.perf_counter()
+            if not engine.step():
+                break
+            walls.append(time.perf_counter() - start)
+    finally:
+        core.model = watched.model
+    last = slice(-steps - 2, -2)  # decode steps in which nobody ends
+    host, wait, device = (statistics.median(values) * 1e6 for values in zip(*watched.times[last], strict=True))
+    wall = statistics.median(walls[last]) * 1e6
+    row: Row = {"requests": requests, "context": prompt + 12 + steps // 2, "step_us": wall, "queue_us": host}
+    row |= {"wait_us": wait, "device_us": device, "idle_us": wall - device, "python_us": wall - host - wait}
+    return {name: round(value, 1) if isinstance(value, float) else value for name, value in row.items()}
+
+
+def profile(engine: Engine, requests: int, prompt: int, steps: int = 4) -> list[Row]:
+    """Device time by kernel of `steps` decode steps."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiler
+
+    params = SamplingParams(temperature=0.6 if requests > 1 else 0, max_tokens=steps + 14, ignore_eos=True)
+    vocabulary = engine.model.config.vocab_size
+    engine.clear_prefix_cache()
+    handles = [engine.submit([(31 * i + j) % vocabulary for j in range(prompt)], params) for i in range(requests)]
+    while handles[-1].outputs[0].request.output[4:] == []:
+        engine.step()
+    with profiler(activities=[ProfilerActivity.CUDA]) as found:
+        for _ in range(steps):
+            engine.step()
+    for handle in handles:
+        engine.cancel(handle)
+    engine.step()
+    rows = [
+        {"kernel": event.key[:160], "launches": event.count / steps, "us": event.device_time_total / steps}
+        for event in found.key_averages()
+    ]
+    return sorted(rows, key=lambda row: -row["us"])
+
+
+def main() -> None:
+    """Run every part that fits the device."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--requests", type=int, nargs="+", default=[256, 64, 1])
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--presets", nargs="*", default=["single", "nano-vllm"], help="eager; captured: single alone")
+    add_arguments(parser)
+    options = parser.parse_args()
+    result: Row = {"date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "command": " ".join(sys.argv)}
+
+    def record(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            value = work(*arguments)
+        except Exception as error:  # the other parts are still wanted
+            value = f"{type(error).__name__}: {error}"
+        result[name] = value
+        result.setdefault("seconds", {})[name] = round(time.perf_counter() - start, 2)
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"{name}: {json.dumps(value)[:1500]}", flush=True)
+        return value
+
+    start = time.perf_counter()
+    engine = launch_from(options).engine()
+    model: Qwen3Model = engine.model  # type: ignore[assignment]
+    result |= environment(engine) | {"ready_s": round(time.perf_counter() - start, 1), "captured": len(model.captured)}
+    cpu = model.device.is_host
+
+    def presets(names: list[str], runs: int) -> Row:
+        return {name: run(engine, PRESETS[name], runs=runs, progress=False) for name in names}
+
+    def steps() -> list[Row]:
+        return [decode_steps(engine, n, options.prompt, options.steps) for n in options.requests]
+
+    way = "captured" if model.captured else "eager"
+    if model.captured:
+        record("captured presets", presets, [name for name in options.presets if name == "single"], 3)
+        record("captured steps", steps)
+    graphs, model._graphs = model._graphs, None
+    record("eager presets", presets, [name for name in options.presets if name == "single"], 2)
+    record("eager steps", steps)
+    if not cpu:
+        model._graphs = graphs
+        for n in options.requests:
+            record(f"{way} kernels at {n}", profile, engine, n, options.prompt)
+        model._graphs = None
+    record("eager nano-vllm", presets, [name for name in options.presets if name != "single"], 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""All that is to be known on a GPU, in one run: `python -m benchmarks.gpu.everything OUT [--only SECTION ...]`.
+
+Sections run in the order of their worth, each in processes of its own with a time limit; those of one row at the same
+time, since they check and do not time. Results are in OUT/results (JSON), logs in OUT/logs; after every row both go
+into OUT/everything.tar.gz, so that a run which is cut off has lost nothing. `--list` prints the commands.
+
+`--precompiled FOLDER` saves compiling (benchmarks/gpu/precompile.py). `--cpu` runs small versions of what can run
+without a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+QWEN = ["--model-shape", "qwen3-0.6b", "--random-weights", "--device", "gpu"]
+TINY = ["--model-shape", "tiny", "--random-weights", "--device", "cpu", "--dtype", "float32", "--max-context", "256"]
+TINY += ["--max-running", "8", "--num-pages", "100", "--max-batch-tokens", "64"]
+# MAX takes most of the GPU's memory unless told otherwise.
+SHARED = {"MODULAR_DEVICE_CONTEXT_MEMORY_MANAGER_SIZE_PERCENT": "8"}
+SANITIZER = next(
+    (path for path in ("/usr/local/cuda/bin/compute-sanitizer",) if Path(path).exists()), "compute-sanitizer"
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One process: a module and its arguments, or (command) any program; `seconds` it may take."""
+
+    name: str
+    arguments: list[str]
+    seconds: int
+    precompiled: bool = True
+    before: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def rows(results: Path, cpu: bool, extra: list[str]) -> list[list[Section]]:
+    """The sections; those of one row run at the same time."""
+    shape = [*(TINY if cpu else QWEN), *extra]
+    small = ["--requests", "4", "--input", "4:20", "--output", "4:16"] if cpu else []
+    one = ["--output", "4:16"] if cpu else []
+    bench = ["mili.bench", "throughput", "--quiet"]
+    steps = ["--requests", "4", "1", "--prompt", "20", "--steps", "10"] if cpu else []
+    engine = ["tests/engine/test_real_engine.py"]
+    device = ["--device", "cpu" if cpu else "gpu"]
+    pytest = ["pytest", "-o", "addopts=-q", "-p", "no:cacheprovider", "--tb=short", "--maxfail=12", *device]
+    dtypes = ["float32"] if cpu else ["bfloat16", "float32", "float16"]
+    files = [f"tests/kernels/test_{name}.py" for name in ("rows", "linear", "rope", "attention", "sample")]
+    kernels = [
+        Section(f"pytest_{dtype}", [*pytest, *files, "-k", f"{dtype}"], 150, environment=SHARED) for dtype in dtypes
+    ]
+    checks = ["benchmarks.gpu.sanitize"]
+    sanitizer = [
+        Section(
+            tool,
+            [*checks, str(results / f"{tool}.json")],
+            150,
+            before=[SANITIZER, "--tool", tool, "--kernel-name", "kernel_substring=mili_", "--print-limit", "20",
+                    "--launch-timeout", "60"],
+            environment=SHARED,
+        )
+        for tool in ("memcheck", "racecheck")
+    ]  # fmt: skip
+    json = "--json"
+    throughput = [*bench, "--preset", "nano-vllm", *shape, *small, json, str(results / "engine_nano-vllm.json")]
+    single = [*bench, "--preset", "single", *shape, *one, json, str(results / "engine_single.json")]
+    watched = ["benchmarks.gpu.engine_steps", *shape, *steps, json, str(results / "engine_steps.json")]
+    watched += ["--presets"] if cpu else []
+    plan = [
+        [Section("nano-vllm", throughput, 130)],
+        [Section("steps", watched, 150)],
+        [*kernels, Section("engine_tests", [*pytest, *engine], 150, environment=SHARED)],
+        [
+            *([] if cpu else sanitizer),
+            Section("matmul", ["benchmarks.gpu.max_matmul", str(results / "max_matmul.json")], 150, False,
+                    environment=SHARED),
+        ],
+        [Section("single", single, 90)],
+        [Section("cold", [*single[:-1], str(results / "engine_single_cold.json")], 120, False)],
+    ]  # fmt: skip
+    return plan
+
+
+def probe(logs: Path, precompiled: Path | None, cpu: bool) -> tuple[Path | None, list[str]]:
+    """What works here: (folder of precompiled graphs, engine options), found with a model that takes no time."""
+    small = [*TINY, "--device", "cpu" if cpu else "gpu", "--preset", "single", "--input", "8", "--output", "8"]
+    for folder, extra in [(precompiled, []), (None, []), (precompiled, ["--no-capture"]), (None, ["--no-capture"])]:
+        section = Section("probe", ["mili.bench", "throughput", "--quiet", *small, *extra], 60)
+        if run([section], logs, folder) == 0:
+            print(f"   precompiled graphs: {folder}; engine options: {extra}", flush=True)
+            return folder, extra
+    return None, []
+
+
+def start(section: Section, logs: Path, precompiled: Path | None) -> tuple[subprocess.Popen[bytes], float]:
+    """Start a section's process, in a process group of its own."""
+    command = [*section.before, sys.executable, "-m"]
+    if section.precompiled and precompiled is not None:
+        command += ["benchmarks.gpu.precompile", "use", str(precompiled)]
+    command += section.arguments
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+    with (logs / f"{section.name}.txt").open("wb") as log:
+        log.write(f"$ {shlex.join(command)}\n".encode())
+        log.flush()
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True,
+            env=environment | section.environment,
+        )  # fmt: skip
+    return process, time.monotonic()
+
+
+def run(row: list[Section], logs: Path, precompiled: Path | None) -> int:
+    """Run the sections of a row and say how each ended, with the end of its log; returns how many failed."""
+    failed = 0
+    started = [(section, *start(section, logs, precompiled)) for section in row]
+    for section, process, since in started:
+        try:
+            code: int | str = process.wait(max(0.1, section.seconds - (time.monotonic() - since)))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait()
+            code = "out of time"
+        failed += code != 0
+        text = (logs / f"{section.name}.txt").read_text(errors="replace").replace("\r", "\n").splitlines()
+        print(f"\n== {section.name}: {code} after {time.monotonic() - since:.0f} s", flush=True)
+        shown = [line for line in text if "still at it" not in line and "it/s" not in line]
+        for line in shown[-6 if code == 0 else -14 :]:
+            print(f"   {line[:300]}", flush=True)
+    return failed
+
+
+def main() -> None:
+    """Run all sections, or those of --only."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="+")
+    parser.add_argument("--precompiled", type=Path)
+    parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    results, logs = options.out / "results", options.out / "logs"
+    begin = time.monotonic()
+    precompiled, extra = options.precompiled, list[str]()
+    if not options.list:
+        shutil.rmtree(results, ignore_errors=True)
+        for folder in (results, logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        precompiled, extra = probe(logs, precompiled, options.cpu)
+    plan = rows(results, options.cpu, extra)
+    if options.only:
+        plan = [[section for section in row if section.name in options.only] for row in plan]
+    if options.list:
+        for row in filter(None, plan):
+            for section in row:
+                print(f"{section.name} ({section.seconds} s): {shlex.join([*section.before, *section.arguments])}")
+        return
+    for row in filter(None, plan):
+        run(row, logs, precompiled)
+        with tarfile.open(options.out / "everything.tar.gz", "w:gz") as archive:
+            for folder in (results, logs):
+                archive.add(folder, folder.name)
+        print(f"   ({time.monotonic() - begin:.0f} s in all)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

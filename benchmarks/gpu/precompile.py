@@ -1,0 +1,96 @@
+"""Compile graphs for a GPU that is not here, and use them there without compiling.
+
+    python -m benchmarks.gpu.precompile write FOLDER engine tiny float32 bfloat16 float16     no GPU needed
+    python -m benchmarks.gpu.precompile use FOLDER mili.bench throughput --preset single ...  on the GPU's machine
+
+`write` compiles for a virtual device and exports what MAX calls a MEF: the graph of Qwen3-0.6B in bfloat16 (engine), of
+the tests' small model in float32 (tiny), and the graph of all kernels that tests/kernels use, in each dtype. `use` runs
+a module with these in place of compiling; a graph that is not among them is compiled as always.
+"""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+import time
+from pathlib import Path
+
+from max import driver
+from max.dtype import DType
+from max.engine import InferenceSession
+from max.engine._precompiled_mefs import MefStore, _default_key
+from max.graph import DeviceRef, Graph
+
+GRAPHS = ("engine", "tiny", "float32", "bfloat16", "float16")
+
+
+def write(folder: Path, graphs: list[str], target: str) -> None:
+    """Export the graphs of GRAPHS named, for `target`."""
+    driver.set_virtual_device_api("cuda")
+    driver.set_virtual_device_target_arch(target)
+    driver.set_virtual_device_count(1)
+    device = driver.Accelerator()
+    for name in graphs:
+        start = time.perf_counter()
+        place = folder / name
+        session = InferenceSession(
+            devices=[device, driver.CPU()] if name in ("engine", "tiny") else [device], export_mefs=place
+        )
+        if name in ("engine", "tiny"):
+            session.compile_reusing_mefs(engine_graph(device, name))
+        else:
+            from tests.kernels.harness import kernel_graph
+
+            session.compile_reusing_mefs(kernel_graph(name, DeviceRef.from_device(device))[0])
+        size = sum(file.stat().st_size for file in place.iterdir()) / 2**20
+        print(f"{name}: {time.perf_counter() - start:.0f} s, {size:.1f} MiB", flush=True)
+
+
+def engine_graph(device: driver.Device, name: str) -> Graph:
+    """The graph that the engine loads: of Qwen3-0.6B in bfloat16, or of the tests' model in float32."""
+    from mili.launch import shape_config
+    from mili.model import build_graph
+    from mili.weights import plan
+
+    shape, dtype, positions = ("qwen3-0.6b", "bfloat16", 40960) if name == "engine" else ("tiny", "float32", 256)
+    config = shape_config(shape)
+    kind = DType[dtype]
+    shapes = {}
+    for tensor, group in plan(config).items():
+        parts = [part.shape for part in group]
+        shapes[tensor] = (kind, (sum(part[0] for part in parts), *parts[0][1:]))
+    shapes["cos_sin"] = (DType.float32, (positions, config.head_dim))
+    return build_graph(config, shapes, DeviceRef.from_device(device), kind, 16)
+
+
+def use(folder: Path, arguments: list[str]) -> None:
+    """Run a module with the graphs of `folder`."""
+    places = [place for place in folder.iterdir() if (place / "manifest.json").is_file()]
+    if places:
+        known = {file.name for place in places for file in place.iterdir()}
+        InferenceSession.default_mef_store = MefStore.for_import(
+            places, key=lambda graph: key if (key := _default_key(graph)) in known else None
+        )
+    print(f"precompiled graphs: {sorted(place.name for place in places)}", file=sys.stderr)
+    sys.argv = arguments
+    sys.path.insert(0, "")
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
+def main() -> None:
+    """Write or use."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("write", "use"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--target", default="sm_90a")
+    parser.add_argument("rest", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    if options.what == "use":
+        use(options.folder, options.rest)
+    else:
+        write(options.folder, options.rest or list(GRAPHS), options.target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Every kernel once or twice at small sizes, for compute-sanitizer: `compute-sanitizer --tool memcheck python -m ...`.
+
+Results are compared with PyTorch as in checks.py, by the same code, so a run without the sanitizer is a quick check.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+os.environ.setdefault("MODULAR_DEVICE_CONTEXT_MEMORY_MANAGER_SIZE_PERCENT", "8")  # read when MAX starts
+
+from benchmarks.gpu.checks import BF16, BOUND, F16, F32, check_rope, check_rowwise, one_linear, paged, randn
+from benchmarks.gpu.harness import Report, poison
+from benchmarks.gpu.kernels import Kernels
+
+
+def check_products(k: Kernels, report: Report) -> None:
+    """Linear on each of the project's paths."""
+    for m, n, depth, dtype in [
+        (1, 130, 200, BF16),
+        (9, 1000, 576, BF16),
+        (33, 256, 64, F16),
+        (70, 257, 136, BF16),
+        (1100, 2048, 128, BF16),
+        (5, 50, 33, F32),
+        (40, 64, 203, BF16),
+    ]:
+        one_linear(
+            k, report, randn(m, depth, dtype=dtype), randn(n, depth, dtype=dtype, scale=0.05), dtype, BOUND[dtype]
+        )
+
+
+def check_sample(k: Kernels, report: Report) -> None:
+    """Every kind of row: greedy, plain, each filter, one of which leaves a single token."""
+    fields = [[0, 0, 1, 0, 0.5], [1, 1, 1, 0, 0.5], [1, 0, 1e-6, 0, 0.5], [1, 0, 1, 1, 0.5]]
+    fields += [[0.6, 0, 1, 0, 0.3], [1, 5, 1, 0, 0.9], [1, 0, 0.9, 0, 0.7], [1, 40, 0.8, 0.02, 0.999]]
+    for width in (1000, 4097):
+        logits = randn(len(fields), width, dtype=F32, scale=3)
+        tokens = poison((len(fields),), torch.int32)
+        k.sample(tokens, logits, torch.tensor(fields, dtype=F32, device="cuda"))
+        k.synchronize()
+        report.equal(f"sample {width} one token left", tokens[:4], logits[:4].argmax(1).int())
+        inside = (tokens >= 0) & (tokens < width)
+        report.equal(f"sample {width} inside", inside, torch.ones_like(inside))
+        better = (logits[5] > logits[5, tokens[5].long()]).sum()
+        report.equal(f"sample {width} top 5", better < 5, torch.ones_like(better < 5))
+
+
+def check_attention(k: Kernels, report: Report) -> None:
+    """Decode whole and in ranges, prefill, mixed, windows, without tensor cores."""
+    for new, contexts, heads, kv_heads, dim, page_size, dtype, window in [
+        ([1, 1], [17, 300], 16, 8, 128, 16, BF16, 0),
+        ([1] * 80, [40] * 80, 16, 8, 128, 16, BF16, 0),
+        ([1], [700], 9, 3, 64, 8, BF16, 40),
+        ([65, 3, 1], [65, 10, 90], 16, 8, 128, 16, BF16, 0),
+        ([70], [200], 4, 4, 80, 32, F16, 40),
+        ([20, 1], [30, 50], 4, 2, 18, 64, F32, 0),
+    ]:
+        case = paged(new, contexts, heads, kv_heads, dim, page_size, dtype)
+        o = poison((sum(new), heads, dim), dtype)
+        k.attention(o, case.q, case.kv, case.offsets, case.lengths, case.pages, dim**-0.5, window)
+        k.synchronize()
+        bound = 5e-6 if dtype == F32 else 2 * BOUND[dtype]
+        report.check(f"attention {new[:3]} {contexts[:3]} D{dim} {dtype}", o, case.reference(dim**-0.5, window), bound)
+
+
+def main() -> int:
+    """Run them; the exit status is 1 if a result is wrong."""
+    torch.manual_seed(0)
+    report = Report()
+    kernels = Kernels()
+    with torch.cuda.stream(kernels.stream):
+        for check in (check_rowwise, check_rope, check_products, check_attention, check_sample):
+            report.attempt(check.__name__, check, kernels, report)
+            print(f"{check.__name__} done after {len(report.checks)} checks", flush=True)
+            torch.cuda.synchronize()
+    failed = [check["name"] for check in report.checks if not check["passed"]]
+    Path(sys.argv[1]).write_text(
+        json.dumps({"checks": len(report.checks), "wrong": failed, "errors": report.errors}, indent=1) + "\n"
+    )
+    print(f"{len(report.checks)} checks, {len(failed)} wrong, {len(report.errors)} errors")
+    return 1 if failed or report.errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
