@@ -93,7 +93,7 @@ def test_grammar(path: Path) -> None:
 
 @every_notebook
 def test_links_lead_somewhere(path: Path) -> None:
-    text = markdown(files.read(path))
+    text = re.sub(r"`[^`\n]+`", "", markdown(files.read(path)))  # code such as load[width=4](i) is no link
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if target.startswith(("http://", "https://")):
             assert re.fullmatch(r"https?://[\w.-]+(/\S*)?", target), target
