@@ -1,160 +1,85 @@
-"""The ladder of a kernel, from the naive version to the engine's: `python -m benchmarks.ladder linear [--plot FILE]`.
+"""The ladder of a kernel, from the naive version to the engine's: `python -m benchmarks.ladder NAME [--device gpu]`.
 
-Each rung is one gain by itself; the versions stand in kernels/steps/ and are checked by the same tests. The plot is a
-roofline: operations a second over operations for each byte, under the limits measured in the same run.
+Each rung is one gain by itself; the versions stand in kernels/steps/ and are checked by the kernels' own tests. The
+table says how much of this machine's limit each reaches (above 100%: the data came from a cache, and the limit is
+memory's); `--plot FILE` draws a roofline: operations a second over operations for each byte, under the limits measured
+in the same run. Limits and times are medians. The exit status is 1 when a step failed or was wrong; the others are
+measured all the same.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from benchmarks.rungs import PEER, Rung, plot, report
 
-from benchmarks.ceilings import Ceilings, measure
-from benchmarks.linear_cases import Case, in_turn, torch_call
-from benchmarks.native import load
-from benchmarks.native.linear import available_paths
-from benchmarks.table import microseconds, table
-from benchmarks.timing import median_seconds
+CPU = ("linear", "rms_norm", "rope", "swiglu", "prefill", "decode", "argmax", "sample")
+GPU = ("linear", "rms_norm", "prefill", "decode")
 
 
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """One version at one size; `floor` is the time below which this machine cannot go."""
+def cpu_ladder(kernel: str, rows: Sequence[int] | None, seconds: float) -> tuple[list[Rung], float, float]:
+    """The rungs of a CPU kernel, then bytes read and bfloat16 operations a second that this machine reaches."""
+    from benchmarks.ceilings import measure
 
-    step: str
-    gain: str
-    rows: int
-    seconds: float
-    flops: float
-    nbytes: float
-    floor: float
+    ceilings = measure()
+    limits = (ceilings.read, ceilings.flops("bfloat16"))
+    if kernel == "linear":
+        from benchmarks.linear_ladder import linear_ladder
 
+        return linear_ladder(rows or [1, 8, 128], ceilings, seconds), *limits
+    from benchmarks.kernel_cases import CASES, ROWS
+    from benchmarks.native.steps import STEPS
+    from benchmarks.timing import median_seconds
 
-LINEAR_STEPS = {
-    "naive": "the definition",
-    "vector": "16 lanes along K",
-    "rows": "4 outputs at once",
-    "cores": "all cores",
-    "packed": "packed weights, 4 blocks",
-    "dot": "bfloat16 dot products",
-    "tiles": "6 rows x 4 blocks, prefetch",
-}
-
-
-def linear_step(name: str, case: Case, w: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Returns y [m, n] of one step; w is row-major before step `packed`, packed from there on."""
-    y = np.empty((case.m, case.n), np.float32)
-    load("linear_steps_native").linear(name, (y.ctypes.data, case.x.ctypes.data, w.ctypes.data, case.m, case.n, case.k))
-    return y
-
-
-def linear_weights(name: str, case: Case) -> list[Any]:
-    """The copies of w in the layout that a step reads."""
-    packed = list(LINEAR_STEPS).index(name) >= list(LINEAR_STEPS).index("packed")
-    return case.packed if packed else case.row_major()
-
-
-def linear_steps() -> list[str]:
-    """The steps that this CPU can run."""
-    return [name for name in LINEAR_STEPS if name != "dot" or "dot" in available_paths("bfloat16")]
-
-
-def linear_ladder(rows: Sequence[int], ceilings: Ceilings, seconds: float) -> list[Rung]:
-    """Times every step of linear with the gate and up matrix of SmolLM2 in bfloat16, and PyTorch if installed."""
     rungs = []
-    for m in rows:
-        case = Case(m, 3072, 576, "bfloat16")
-        size = (case.flops, case.nbytes, case.floor(ceilings))
-
-        def time(call: Callable[[], Any]) -> float:
-            return median_seconds(call, seconds, least=3)
-
-        for name in linear_steps():
-            call = in_turn(partial(linear_step, name, case), linear_weights(name, case))
-            rungs.append(Rung(name, LINEAR_STEPS[name], m, time(call), *size))
-        peer = torch_call(case, ceilings.cores)
-        if peer is not None:
-            rungs.append(Rung("PyTorch", "for comparison", m, time(peer), *size))
-    return rungs
+    for count in rows or ROWS[kernel]:
+        work = CASES[kernel](count, ceilings.cores)
+        size = (work.flops, work.nbytes, work.floor(ceilings))
+        for step, gain in STEPS[kernel].items():
+            rungs.append(Rung(step, gain, work.name, median_seconds(work.call(step), seconds, least=3), *size))
+        if work.peer is not None:
+            rungs.append(Rung(PEER, "for comparison", work.name, median_seconds(work.peer, seconds, least=3), *size))
+    return rungs, *limits
 
 
-LADDERS: dict[str, Callable[[Sequence[int], Ceilings, float], list[Rung]]] = {"linear": linear_ladder}
-
-
-def report(rungs: Sequence[Rung]) -> str:
-    """A table for each row count: the gain over the step before, and the share of the limit."""
-    parts = []
-    for m in sorted({rung.rows for rung in rungs}):
-        lines = []
-        before: float | None = None
-        for rung in rungs:
-            if rung.rows != m:
-                continue
-            gain = "-" if before is None else f"{before / rung.seconds:.1f}x"
-            lines.append(
-                (
-                    rung.step,
-                    rung.gain,
-                    microseconds(rung.seconds),
-                    gain,
-                    f"{rung.nbytes / rung.seconds / 1e9:.1f}",
-                    f"{rung.flops / rung.seconds / 1e9:.0f}",
-                    f"{rung.floor / rung.seconds:.0%}",
-                )
-            )
-            before = rung.seconds
-        header = (f"{m} rows" if m > 1 else "1 row", "what is new", "time", "gain", "GB/s", "GFLOP/s", "of the limit")
-        parts.append(table(header, lines))
-    return "\n\n".join(parts)
-
-
-def plot(rungs: Sequence[Rung], ceilings: Ceilings, dtype: str, file: Path) -> None:
-    """Draw the roofline into `file` (PNG, SVG or PDF). Needs matplotlib."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    intensity = np.array([rung.flops / rung.nbytes for rung in rungs])
-    span = np.geomspace(intensity.min() / 2, max(intensity.max(), ceilings.flops(dtype) / ceilings.read) * 2, 100)
-    axes.plot(span, np.minimum(span * ceilings.read, ceilings.flops(dtype)) / 1e9, color="black", label="limit")
-    for name in dict.fromkeys(rung.step for rung in rungs):
-        mine = [rung for rung in rungs if rung.step == name]
-        axes.plot(
-            [rung.flops / rung.nbytes for rung in mine],
-            [rung.flops / rung.seconds / 1e9 for rung in mine],
-            marker="x" if name == "PyTorch" else "o",
-            label=name,
-        )
-    axes.set(xscale="log", yscale="log", xlabel="operations for each byte of weights", ylabel="GFLOP/s")
-    axes.grid(which="both", alpha=0.2)
-    axes.legend()
-    figure.savefig(file)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; see the module's text."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; see the module's text. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ladder", description="The versions of a kernel, timed.")
-    parser.add_argument("kernel", choices=tuple(LADDERS))
-    parser.add_argument("--device", choices=("cpu",), default="cpu", help="the ladders of GPU kernels: benchmarks.gpu")
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 128])
-    parser.add_argument("--seconds", type=float, default=0.2, help="time for each measurement")
+    parser.add_argument("kernel", choices=(*CPU, "all"), help="a kernel, or all that the device has ladders for")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--rows", type=int, nargs="+", help="rows, tokens of a prompt; on a CPU decode's context")
+    parser.add_argument("--seconds", type=float, default=0.2, help="time for each measurement on a CPU")
     parser.add_argument("--plot", type=Path, help="draw a roofline into this file (png, svg, pdf)")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     options = parser.parse_args(arguments)
-    ceilings = measure()
-    rungs = LADDERS[options.kernel](options.rows, ceilings, options.seconds)
-    print(report(rungs))
+    known = GPU if options.device == "gpu" else CPU
+    kernels = known if options.kernel == "all" else (options.kernel,)
+    if not set(kernels) <= set(known):
+        parser.error(f"{options.kernel} has no ladder on a GPU; these have: {', '.join(GPU)}")
+    rungs: list[Rung] = []
+    document = {}
+    bandwidth = peak = 0.0
+    for kernel in kernels:
+        if options.device == "gpu":
+            from benchmarks.gpu.ladder import climb  # it needs PyTorch
+
+            found, bandwidth, peak = climb(kernel, options.rows)
+        else:
+            found, bandwidth, peak = cpu_ladder(kernel, options.rows, options.seconds)
+        rungs += found
+        document[kernel] = [asdict(rung) for rung in found]
+        print(f"{kernel}\n\n{report(found)}\n", flush=True)
+        if options.json:
+            limits = {"bytes_per_second": bandwidth, "flops_per_second": peak}
+            options.json.write_text(json.dumps({"limits": limits, "ladders": document}, indent=1) + "\n")
+    print(f"limits: {bandwidth / 1e9:,.1f} GB/s, {peak / 1e9:,.0f} GFLOP/s in bfloat16")
     if options.plot:
-        plot(rungs, ceilings, "bfloat16", options.plot)
-    if options.json:
-        document = {"ceilings": asdict(ceilings), "rungs": [asdict(rung) for rung in rungs]}
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
+        plot(rungs, bandwidth, peak, f"{options.kernel} on the {options.device.upper()}", options.plot)
+    return 1 if any(rung.error for rung in rungs) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,10 +17,10 @@ ROOT = HERE.parent.parent
 Tensor: TypeAlias = torch.Tensor
 
 
-def build(target: str = "sm_90a") -> Path:
-    """Build gpu_ext.so beside its source unless it is newer than every kernel; returns its folder."""
-    library = HERE / "build" / "gpu_ext.so"
-    sources = [*ROOT.glob("kernels/*.mojo"), HERE / "gpu_ext.mojo"]
+def build(target: str = "sm_90a", name: str = "gpu_ext") -> Path:
+    """Build the extension `name` into build/ unless it is newer than every kernel; returns its folder."""
+    library = HERE / "build" / f"{name}.so"
+    sources = [*ROOT.glob("kernels/**/*.mojo"), HERE / f"{name}.mojo"]
     if not library.exists() or library.stat().st_mtime < max(f.stat().st_mtime for f in sources):
         mojo = shutil.which("mojo")
         if mojo is None and library.exists():
@@ -28,8 +28,8 @@ def build(target: str = "sm_90a") -> Path:
         library.parent.mkdir(exist_ok=True)
         start = time.perf_counter()
         command = [mojo or "mojo", "build", "--emit", "shared-lib", "--target-accelerator", target, "-I", str(ROOT)]
-        subprocess.run([*command, str(HERE / "gpu_ext.mojo"), "-o", str(library)], check=True)
-        print(f"built gpu_ext.so in {time.perf_counter() - start:.0f} s", flush=True)
+        subprocess.run([*command, str(HERE / f"{name}.mojo"), "-o", str(library)], check=True)
+        print(f"built {name}.so in {time.perf_counter() - start:.0f} s", flush=True)
     return library.parent
 
 

@@ -3,6 +3,7 @@
 Matrices are bfloat16 bits in uint16, logits float32. A step that does not exist raises the extension's error.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +35,8 @@ STEPS: dict[str, dict[str, str]] = {
     },
     "argmax": {
         "naive": "the definition",
-        "vector": "16 lanes with their indices",
-        "two_pass": "maximum, then where",
+        "two_pass": "16 lanes: maximum, then where",
+        "vector": "one pass: lanes carry indices",
         "cores": "`vector` on all cores: the engine's",
     },
     "sample": {
@@ -74,15 +75,23 @@ class Rope:
     theta: float
 
 
-def _rows(kernel: str, step: str, *arguments: Any) -> None:
+def bound(kernel: str, step: str, *arguments: Any) -> Callable[[], None]:
+    """One step of a row-wise kernel with its arguments given: a call costs little more than the kernel."""
     given = tuple(a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments)
-    getattr(load("row_steps_native"), kernel)(step, given)
+    function = getattr(load("row_steps_native"), kernel)
+    keep = arguments  # the arrays, whose addresses were taken
+
+    def call() -> None:
+        assert keep
+        function(step, given)
+
+    return call
 
 
 def add_rms_norm(step: str, x: Array, residual: Array, weight: Array, eps: float) -> tuple[Array, Array]:
     """Returns y and residual + x, [T, E] each, of x, residual [T, E] and weight [E]."""
     y, total = np.empty_like(x), np.empty_like(x)
-    _rows("rms_norm", step, y, total, x, residual, weight, *x.shape, eps)
+    bound("rms_norm", step, y, total, x, residual, weight, *x.shape, eps)()
     return y, total
 
 
@@ -90,21 +99,21 @@ def swiglu(step: str, gate_up: Array) -> Array:
     """Returns y [T, I] of gate_up [T, 2 I]."""
     rows, width = gate_up.shape
     y = np.empty((rows, width // 2), gate_up.dtype)
-    _rows("swiglu", step, y, gate_up, rows, width // 2)
+    bound("swiglu", step, y, gate_up, rows, width // 2)()
     return y
 
 
 def argmax(step: str, logits: Array) -> NDArray[np.int32]:
     """Returns tokens [L] of logits [L, V]."""
     tokens = np.empty(len(logits), np.int32)
-    _rows("argmax", step, tokens, logits, *logits.shape)
+    bound("argmax", step, tokens, logits, *logits.shape)()
     return tokens
 
 
 def sample(step: str, logits: Array, fields: Array) -> NDArray[np.int32]:
     """Returns tokens [L] of logits [L, V] and fields [L, 5] float32: temperature, top_k, top_p, min_p, random."""
     tokens = np.empty(len(logits), np.int32)
-    _rows("sample", step, tokens, logits, fields, *logits.shape)
+    bound("sample", step, tokens, logits, fields, *logits.shape)()
     return tokens
 
 
@@ -117,7 +126,7 @@ def qk_norm_rope_write(
     a, b = (qkv, qkv) if q_weight is None or k_weight is None else (q_weight, k_weight)
     sizes = (len(qkv), heads, kv_heads, page_size)
     given = (q, qkv, a, b, eps, into.cos_sin, into.positions, into.slots, into.kv)
-    _rows("rope", step, *given, *sizes, into.theta, head_dim, int(q_weight is not None))
+    bound("rope", step, *given, *sizes, into.theta, head_dim, int(q_weight is not None))()
     return q
 
 

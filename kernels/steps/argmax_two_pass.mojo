@@ -1,10 +1,9 @@
-"""Argmax, step 3: two passes. The first finds the greatest value, the second where it stands first, and stops there.
+"""Argmax, step 2: sixteen lanes, in two passes. The first finds the greatest value, the second where it stands first, and stops there.
 
-    pass 1   max, max, max, max       four sums' worth of lanes that do not wait for each other; no index to carry
+    pass 1   max, max, max, max       four registers of lanes that do not wait for each other
     pass 2   == ?                     on average half a row, from the cache
 
-An index costs a comparison and a second selection for each register; without it pass 1 is a load and a maximum. Like
-step 2 it never takes NaN: `>` is false for it.
+Without an index pass 1 is a load and a maximum. A NaN is never taken: `>` is false for it.
 """
 
 from ..common import LANES, Ptr

@@ -1,4 +1,6 @@
-"""Argmax, step 2: sixteen lanes, each with its greatest value and that value's index (`argmax_row` of `argmax.mojo`).
+"""Argmax, step 3: one pass; sixteen lanes, each with its greatest value and that value's index (`argmax_row`).
+
+The index costs a second selection for each register, and saves reading half a row again.
 
 Step 4, all cores, is `argmax.mojo`; only rows are cut among cores, so one row gains nothing.
 """

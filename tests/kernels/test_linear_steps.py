@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.ladder import LINEAR_STEPS, linear_step, linear_steps, linear_weights
 from benchmarks.linear_cases import Case
+from benchmarks.linear_ladder import LINEAR_STEPS, linear_step, linear_steps, linear_weights
 from mili.packing import from_bfloat16
 
 

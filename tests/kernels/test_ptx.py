@@ -1,4 +1,4 @@
-"""The PTX of the tuned GPU kernels holds the instructions they are built around, and keeps arrays in registers.
+"""The PTX of the GPU kernels and of the steps of their ladders holds the instructions that they are built around.
 
 The compiler writes PTX on a machine without a GPU, so this says what a learner's edit does to the machine code: a load
 that is no longer 16 bytes wide, a product that left the tensor cores, an array that moved to local memory.
@@ -10,65 +10,134 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TARGET = "sm_90a"
+TARGETS = ("sm_90a", "sm_80")
 LOCAL = re.compile(r"\b(ld|st)\.local|\.local\b")
+LOAD_16 = re.compile(r"ld\.global(\.\w+)*\.v4\.(b32|u32|f32)|ld\.global(\.\w+)*\.v2\.(b64|u64)")
+STORE_16 = re.compile(r"st\.global(\.\w+)*\.v4\.(b32|u32|f32)|st\.global(\.\w+)*\.v2\.(b64|u64)")
+SHARED_16 = re.compile(r"ld\.shared(\.\w+)*\.v4\.(b32|u32|f32)|ld\.shared(\.\w+)*\.v2\.(b64|u64)")
+COPY_16 = re.compile(r"cp\.async\.cg\.shared\.global\S* \[[^]]+\], \[[^]]+\], 16")
+MMA = "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"
 
 
-@pytest.fixture(scope="module")
-def ptx(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The PTX of each kernel of ptx_driver.mojo by file name."""
+@dataclass(frozen=True)
+class Ptx:
+    """The PTX of each kernel of ptx_driver.mojo for one target, by file name."""
+
+    target: str
+    files: dict[str, str]
+
+    def of(self, name: str) -> list[str]:
+        """The texts of the variants of one kernel; `name` is the beginning of theirs."""
+        found = [text for file, text in self.files.items() if f"mili_{name}_" in file]
+        assert found, f"no PTX of {name} for {self.target} among {sorted(self.files)}"
+        return found
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def ptx(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ptx:
+    """Compile the driver for one target."""
     folder = tmp_path_factory.mktemp("ptx")
     mojo = Path(sys.executable).parent / "mojo"
     driver = Path(__file__).with_name("ptx_driver.mojo")
-    options = ["--emit", "asm", "--target-accelerator", TARGET, "-I", str(ROOT), "-o", str(folder / "driver.s")]
+    options = ["--emit", "asm", "--target-accelerator", request.param, "-I", str(ROOT), "-o", str(folder / "driver.s")]
     command = [str(mojo), "build", *options, str(driver)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"})
     assert done.returncode == 0, done.stderr[-4000:]
-    return {file.name: file.read_text() for file in folder.glob("*.ptx")}
+    return Ptx(request.param, {file.name: file.read_text() for file in folder.glob("*.ptx")})
 
 
-def kernels(ptx: dict[str, str], name: str) -> list[str]:
-    """The texts of the variants of one kernel."""
-    found = [text for file, text in ptx.items() if f"mili_{name}_" in file]
-    assert found, f"no PTX of {name} among {sorted(ptx)}"
-    return found
+ROW_WISE = [f"rms_norm_bfloat16_8_{t}" for t in ("128", "256", "1024")] + [
+    "swiglu_bfloat16_8",
+    "gather_rows_bfloat16_8",
+]
 
 
-@pytest.mark.parametrize("name", ["linear_skinny", "attention_decode"])
-def test_weights_and_cache_are_read_sixteen_bytes_at_a_time(ptx: dict[str, str], name: str) -> None:
-    for text in kernels(ptx, name):
-        assert re.search(r"ld\.global(\.\w+)*\.v4\.(b32|u32|f32)|ld\.global(\.\w+)*\.v2\.(b64|u64)", text)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *ROW_WISE,
+        "argmax_4",
+        "sample_4",
+        "qk_norm_rope_write",
+        "linear_skinny",
+        "linear_rows_bfloat16_bfloat16_8",
+        "attention_decode",
+        "step_rms_norm_block_bfloat16_8",
+        "step_linear_warp",
+        "step_linear_mma",
+        "step_attention_tiled",
+    ],
+)
+def test_memory_is_read_sixteen_bytes_at_a_time(ptx: Ptx, name: str) -> None:
+    for text in ptx.of(name):
+        assert LOAD_16.search(text)
+
+
+@pytest.mark.parametrize("name", [*ROW_WISE, "qk_norm_rope_write", "step_attention_tiled"])
+def test_memory_is_written_sixteen_bytes_at_a_time(ptx: Ptx, name: str) -> None:
+    for text in ptx.of(name):
+        assert STORE_16.search(text)
+
+
+@pytest.mark.parametrize("name", ["step_rms_norm_thread", "step_rms_norm_block_bfloat16_1", "step_linear_naive"])
+def test_the_first_steps_read_two_bytes_at_a_time(ptx: Ptx, name: str) -> None:
+    """What the next step gains must not be there already."""
+    for text in ptx.of(name):
+        assert not LOAD_16.search(text)
+        assert re.search(r"ld\.global(\.\w+)*\.[bu]16", text)
+
+
+@pytest.mark.parametrize("name", ["linear_square", "step_attention_tiled"])
+def test_shared_memory_is_read_sixteen_bytes_at_a_time(ptx: Ptx, name: str) -> None:
+    for text in ptx.of(name):
+        assert SHARED_16.search(text)
+
+
+@pytest.mark.parametrize("name", ["rms_norm", "step_rms_norm_block", "step_linear_warp", "argmax", "linear_rows"])
+def test_lanes_are_summed_by_shuffles(ptx: Ptx, name: str) -> None:
+    for text in ptx.of(name):
+        assert len(re.findall(r"shfl\.sync", text)) >= 4
 
 
 @pytest.mark.parametrize("name", ["linear_tiled", "attention_prefill"])
-def test_tiles_come_by_asynchronous_copies(ptx: dict[str, str], name: str) -> None:
-    for text in kernels(ptx, name):
-        assert re.search(r"cp\.async\.cg\.shared\.global\S* \[[^]]+\], \[[^]]+\], 16", text)
+def test_tiles_come_by_asynchronous_copies(ptx: Ptx, name: str) -> None:
+    for text in ptx.of(name):
+        assert COPY_16.search(text)
         assert "ldmatrix.sync.aligned.m8n8.x4" in text
 
 
-def test_warpgroup_products_read_shared_memory_and_are_waited_for_once_a_step(ptx: dict[str, str]) -> None:
-    for text in kernels(ptx, "linear_hopper"):
+def test_the_step_before_copies_through_registers(ptx: Ptx) -> None:
+    for text in ptx.of("step_linear_mma"):
+        assert "cp.async" not in text
+        assert "ldmatrix.sync.aligned.m8n8.x4" in text
+
+
+def test_warpgroup_products_read_shared_memory_and_are_waited_for_once_a_step(ptx: Ptx) -> None:
+    if ptx.target != "sm_90a":
+        assert not any("linear_hopper" in file for file in ptx.files)
+        return
+    for text in ptx.of("linear_hopper"):
         assert len(re.findall(r"wgmma\.mma_async\.sync\.aligned\.m64n(?:128|256)k16\.f32\.bf16\.bf16", text)) == 4
         assert len(re.findall(r"wgmma\.wait_group", text)) == 2
         assert "fence.proxy.async.shared::cta" in text
 
 
-@pytest.mark.parametrize("name", ["linear_skinny", "linear_tiled", "attention_decode", "attention_prefill"])
-def test_products_run_on_tensor_cores(ptx: dict[str, str], name: str) -> None:
-    for text in kernels(ptx, name):
-        assert "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32" in text
-
-
 @pytest.mark.parametrize(
-    "name",
-    ["linear_skinny", "linear_tiled", "linear_hopper", "attention_decode", "attention_prefill", "attention_join"],
+    "name", ["linear_skinny", "linear_tiled", "attention_decode", "attention_prefill", "step_linear_mma"]
 )
-def test_arrays_stay_in_registers(ptx: dict[str, str], name: str) -> None:
-    for text in kernels(ptx, name):
-        assert not LOCAL.search(text)
+def test_products_run_on_tensor_cores(ptx: Ptx, name: str) -> None:
+    for text in ptx.of(name):
+        assert MMA in text
+
+
+def test_arrays_stay_in_registers(ptx: Ptx) -> None:
+    """Of every kernel, every variant and every step."""
+    assert len(ptx.files) > 40
+    for file, text in ptx.files.items():
+        assert not LOCAL.search(text), file
