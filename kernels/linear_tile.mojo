@@ -66,13 +66,17 @@ def dot_pairs(sums: Sums, a: Units, b: Units) -> Sums:
 @always_inline
 def first_of_pair(pairs: Units) -> Sums:
     """The even bfloat16 of each pair, as float32."""
+    # BEGIN SOLUTION 06.4
     return bitcast[DType.float32, LANES](pairs << 16)
+    # END SOLUTION
 
 
 @always_inline
 def second_of_pair(pairs: Units) -> Sums:
     """The odd bfloat16 of each pair, as float32."""
+    # BEGIN SOLUTION 06.4
     return bitcast[DType.float32, LANES](pairs & Units(-65536))
+    # END SOLUTION
 
 
 @no_inline
