@@ -79,11 +79,13 @@ def softmax_row[
     greatest[unsafe_offset=0] = now
     var rescale = exp2_negative(Sums((before - now) * factor))
     var p = Array[Sums, BLOCKS](fill=Sums(0))
+    # BEGIN SOLUTION 08.5
     var total = sums.unsafe_load[width=LANES](0) * rescale
     comptime for b in range(BLOCKS):
         p[b] = exp2_negative((scores[b] - now) * factor)
         total += p[b]
     sums.unsafe_store(0, total)
+    # END SOLUTION
     comptime if kind == DOT_BFLOAT16:
         comptime for b in range(0, BLOCKS, 2):
             store_bfloat16(

@@ -128,6 +128,12 @@ def roofline(axes: Any, bandwidth: float, flops: float, points: Mapping[str, tup
     axes.set_ylabel("GFLOP/s")
 
 
+def size_ticks(axes: Any, sizes: Sequence[int]) -> None:
+    """Mark these sizes, and no others, on a logarithmic x axis."""
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.set_xticks([], minor=True)
+
+
 def stacked(axes: Any, labels: Sequence[str], parts: Mapping[str, Sequence[float]]) -> None:
     """Horizontal stacked bars: one bar a label, one colour a part."""
     left = [0.0] * len(labels)

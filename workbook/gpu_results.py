@@ -12,7 +12,14 @@ from typing import Any
 from workbook.paths import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
-UNITS = {"us": "µs", "torch_us": "PyTorch µs", "gbs": "GB/s", "of_copy": "of copy bandwidth", "tflops": "TFLOP/s"}
+UNITS = {
+    "us": "µs",
+    "torch_us": "PyTorch µs",
+    "gbs": "GB/s",
+    "of_copy": "of copy bandwidth",
+    "tflops": "TFLOP/s",
+    "torch_tflops": "PyTorch TFLOP/s",
+}
 
 
 def latest(op: str, folder: Path = RESULTS) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
