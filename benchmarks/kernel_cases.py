@@ -4,9 +4,10 @@ Sizes are those of Qwen3-0.6B, for attention those of SmolLM2. Activations stay 
 them come from a cache, faster than the limit, which is memory's.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,11 @@ COLD_BYTES = 96 << 20
 
 @dataclass(frozen=True)
 class Work:
-    """One kernel on one size. `call(step)` gives what to time, `peer` the same in PyTorch, None without it."""
+    """One kernel on one size. `call(step)` gives what to time, `peers` the same in PyTorch by dtype, if installed."""
 
     name: str
     call: Callable[[str], Callable[[], Any]]
-    peer: Callable[[], Any] | None
+    peers: dict[str, Callable[[], Any]]
     flops: float
     nbytes: float
     reads_only: bool = False
@@ -58,14 +59,21 @@ def tensor(module: Any, array: Array) -> Any:
     return module.from_numpy(array)
 
 
-def inference(module: Any, call: Callable[[], Any]) -> Callable[[], Any]:
-    """The call without gradients."""
+def in_torch(cores: int, call: Callable[..., Any], *arrays: Array) -> dict[str, Callable[[], Any]]:
+    """`call(torch, *tensors)` without gradients, in bfloat16 and float32, or in float32 alone if all arrays are."""
+    module = torch(cores)
+    if module is None:
+        return {}
 
-    def run() -> Any:
+    def run(tensors: list[Any]) -> Any:
         with module.inference_mode():
-            return call()
+            return call(module, *tensors)
 
-    return run
+    tensors = [tensor(module, array) for array in arrays]
+    found: dict[str, Callable[[], Any]] = {"float32": partial(run, [t.to(module.float32) for t in tensors])}
+    if any(array.dtype == np.uint16 for array in arrays):
+        found = {"bfloat16": partial(run, tensors)} | found
+    return found
 
 
 def randn(*shape: int) -> Array:
@@ -78,19 +86,15 @@ def rms_norm(rows: int, cores: int) -> Work:
     width = 1024
     x, residual, weight = randn(rows, width), randn(rows, width), randn(width)
     y, total = np.empty_like(x), np.empty_like(x)
-    peer, t = None, torch(cores)
-    if t is not None:
-        a, b, w = (tensor(t, array) for array in (x, residual, weight))
 
-        def both() -> Any:
-            total = b + a
-            return t.nn.functional.rms_norm(total, (width,), w, EPS), total
+    def peer(t: Any, a: Any, b: Any, w: Any) -> Any:
+        total = b + a
+        return t.nn.functional.rms_norm(total, (width,), w, EPS), total
 
-        peer = inference(t, both)
     return Work(
         f"{rows} x {width}",
         lambda step: steps.bound("rms_norm", step, y, total, x, residual, weight, rows, width, EPS),
-        peer,
+        in_torch(cores, peer, x, residual, weight),
         5.0 * rows * width,
         8.0 * rows * width,
     )
@@ -100,14 +104,14 @@ def swiglu(rows: int, cores: int) -> Work:
     """Rows of 3,072 gates and as many ups."""
     width = 3072
     gate_up, y = randn(rows, 2 * width), np.empty((rows, width), np.uint16)
-    peer, t = None, torch(cores)
-    if t is not None:
-        g, u = tensor(t, gate_up).chunk(2, 1)
-        peer = inference(t, lambda: t.nn.functional.silu(g) * u)
+
+    def peer(t: Any, both: Any) -> Any:
+        return t.nn.functional.silu(both[:, :width]) * both[:, width:]
+
     return Work(
         f"{rows} x {width}",
         lambda step: steps.bound("swiglu", step, y, gate_up, rows, width),
-        peer,
+        in_torch(cores, peer, gate_up),
         5.0 * rows * width,
         6.0 * rows * width,
     )
@@ -129,7 +133,7 @@ def rope(rows: int, cores: int) -> Work:
     return Work(
         f"{rows} tokens",
         lambda step: lambda: steps.qk_norm_rope_write(step, qkv, heads, weight, weight, EPS, into),
-        None,
+        {},
         7.0 * rows * (heads + kv_heads) * dim,
         4.0 * elements,
     )
@@ -138,15 +142,11 @@ def rope(rows: int, cores: int) -> Work:
 def argmax(rows: int, cores: int) -> Work:
     """Logits of a vocabulary of 151,936."""
     logits = np.random.default_rng(0).standard_normal((rows, 151936), np.float32)
-    peer, t = None, torch(cores)
-    if t is not None:
-        values = tensor(t, logits)
-        peer = inference(t, lambda: values.argmax(-1))
     tokens = np.empty(rows, np.int32)
     return Work(
         f"{rows} x 151936",
         lambda step: steps.bound("argmax", step, tokens, logits, *logits.shape),
-        peer,
+        in_torch(cores, lambda _, values: values.argmax(-1), logits),
         float(logits.size),
         float(logits.nbytes),
         reads_only=True,
@@ -158,22 +158,18 @@ def sample(rows: int, cores: int) -> Work:
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((rows, 151936), np.float32)
     fields = np.column_stack([np.tile([0.7, 40, 0.9, 0], (rows, 1)), rng.random(rows)]).astype(np.float32)
-    peer, t = None, torch(cores)
-    if t is not None:
-        values = tensor(t, logits)
 
-        def top() -> Any:
-            best, places = (values / 0.7).topk(40)
-            p = best.softmax(-1)
-            p = p.masked_fill(p.cumsum(-1) - p > 0.9, 0)
-            return places.gather(-1, p.multinomial(1))
+    def peer(_: Any, values: Any) -> Any:
+        best, places = (values / 0.7).topk(40)
+        p = best.softmax(-1)
+        p = p.masked_fill(p.cumsum(-1) - p > 0.9, 0)
+        return places.gather(-1, p.multinomial(1))
 
-        peer = inference(t, top)
     tokens = np.empty(rows, np.int32)
     return Work(
         f"{rows} x 151936",
         lambda step: steps.bound("sample", step, tokens, logits, fields, *logits.shape),
-        peer,
+        in_torch(cores, peer, logits),
         float(logits.size),
         float(logits.nbytes),
         reads_only=True,
@@ -198,23 +194,19 @@ def _attention(name: str, new: int, context: int, flops: float, cores: int) -> W
     q = randn(new, heads, dim)
     table = np.random.default_rng(0).permutation(pages).astype(np.int32)[None]
     where = (np.array([0, new], np.int32), np.array([context], np.int32), table)
-    peer, t = None, torch(cores)
-    if t is not None:
-        dense = [
-            c[table[0]].transpose(1, 2, 0, 3, 4).reshape(2, 1, kv_heads, -1, dim)[..., :context, :] for c in caches
-        ]
-        pairs = [tensor(t, np.ascontiguousarray(d)) for d in dense]
-        query = tensor(t, q).view(1, new, heads, dim).transpose(1, 2)
+    dense = [c[table[0]].transpose(1, 2, 0, 3, 4).reshape(2, 1, kv_heads, -1, dim) for c in caches]
+    dense = [np.ascontiguousarray(d[..., :context, :]) for d in dense]
+    turn = itertools.cycle(range(len(dense)))
 
-        def sdpa(kv: Any) -> Any:
-            attend = t.nn.functional.scaled_dot_product_attention
-            return attend(query, kv[0], kv[1], is_causal=new > 1, enable_gqa=True)
+    def peer(t: Any, query: Any, *pairs: Any) -> Any:
+        k, v = pairs[next(turn)]
+        mine = query.view(1, new, heads, dim).transpose(1, 2)
+        return t.nn.functional.scaled_dot_product_attention(mine, k, v, is_causal=new > 1, enable_gqa=True)
 
-        peer = inference(t, in_turn(sdpa, pairs))
     return Work(
         name,
         lambda step: in_turn(lambda kv: steps.attention(step, q, kv, *where, scale=dim**-0.5), caches),
-        peer,
+        in_torch(cores, peer, q, *dense),
         flops,
         nbytes + 4.0 * new * heads * dim,
         reads_only=True,

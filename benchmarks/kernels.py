@@ -1,7 +1,8 @@
 """The kernels against this machine's limits and PyTorch: `python -m benchmarks.kernels [--device cpu|gpu]`.
 
-Every time is a median; limits, kernels and peers are measured in the same run. "of the limit" is the time that reading
-the weights or doing the arithmetic must take at least (the longer of the two), by the time taken.
+Every time is a median; limits, kernels and peers are measured in the same run. "of the limit" is the time that moving
+the bytes or doing the arithmetic must take at least (the longer of the two), by the time taken; above 100% the bytes
+came from a cache. Linear is timed in bfloat16 and float32, the others in bfloat16 (logits: float32).
 On a GPU this is `python -m benchmarks.gpu.run_all`, whose options are passed on.
 """
 
@@ -14,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ceilings import Ceilings, measure
+from benchmarks.kernel_cases import CASES
+from benchmarks.kernel_cases import ROWS as ROWS_OF
 from benchmarks.linear_cases import SHAPES, Case, in_turn, torch_call
 from benchmarks.native.linear import available_paths, linear
+from benchmarks.native.steps import STEPS
 from benchmarks.table import microseconds, table
 from benchmarks.timing import median_seconds
 
@@ -59,6 +63,57 @@ def linear_results(
     return results
 
 
+def other_results(kernels: Sequence[str], seconds: float, peers: bool) -> list[dict[str, Any]]:
+    """Times the engine's version, the last step of its ladder, of every kernel but linear."""
+    ceilings = measure()
+    results = []
+    for kernel in kernels:
+        step = list(STEPS[kernel])[-1]
+        for rows in ROWS_OF[kernel]:
+            work = CASES[kernel](rows, ceilings.cores)
+            ours = median_seconds(work.call(step), seconds)
+            theirs = {dtype: median_seconds(call, seconds) for dtype, call in work.peers.items()} if peers else {}
+            results.append(
+                {
+                    "op": kernel,
+                    "case": work.name,
+                    "seconds": ours,
+                    "bytes_per_s": work.nbytes / ours,
+                    "flops_per_s": work.flops / ours,
+                    "share_of_limit": work.floor(ceilings) / ours,
+                    "torch_seconds": theirs,
+                    "speedup": {dtype: time / ours for dtype, time in theirs.items()},
+                }
+            )
+    return results
+
+
+def report_others(results: Sequence[dict[str, Any]]) -> None:
+    """Print a table of `other_results`."""
+    header = (
+        "kernel",
+        "case",
+        "time",
+        "GB/s",
+        "GFLOP/s",
+        "of the limit",
+        "PyTorch",
+        "speedup",
+        "its float32",
+        "speedup",
+    )
+    lines = []
+    for r in results:
+        peers: list[str] = []
+        for dtype in ("bfloat16", "float32"):
+            peers.append(microseconds(r["torch_seconds"].get(dtype)))
+            peers.append(f"{r['speedup'][dtype]:.1f}x" if dtype in r["speedup"] else "-")
+        gigabytes, gigaflops = r["bytes_per_s"] / 1e9, r["flops_per_s"] / 1e9
+        rates = (f"{gigabytes:.1f}", f"{gigaflops:.0f}", f"{r['share_of_limit']:.0%}")
+        lines.append((r["op"], r["case"], microseconds(r["seconds"]), *rates, *peers))
+    print(table(header, lines))
+
+
 def report(ceilings: Ceilings, results: Sequence[dict[str, Any]]) -> None:
     """Print limits and a table."""
     dot = "none" if ceilings.bfloat16 is None else f"{ceilings.bfloat16 / 1e9:.0f} GFLOP/s"
@@ -89,8 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's text."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description="Kernels, limits and peers.")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--kernel", choices=("linear", *CASES), nargs="+", default=["linear", *CASES])
     parser.add_argument("--matrix", choices=tuple(SHAPES), nargs="+", default=list(SHAPES))
-    parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS))
+    parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS), help="of linear")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), nargs="+", default=["bfloat16", "float32"])
     parser.add_argument("--seconds", type=float, default=0.3, help="time for each measurement")
     parser.add_argument("--no-peers", action="store_true", help="leave PyTorch out")
@@ -103,10 +159,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(run_all.main())
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    results = linear_results(options.matrix, options.rows, options.dtype, options.seconds, not options.no_peers)
-    report(measure(), results)
+    results: list[dict[str, Any]] = []
+    if "linear" in options.kernel:
+        results = linear_results(options.matrix, options.rows, options.dtype, options.seconds, not options.no_peers)
+        report(measure(), results)
+        print()
+    others = other_results([k for k in CASES if k in options.kernel], options.seconds, not options.no_peers)
+    if others:
+        report_others(others)
     if options.json:
-        document = {"ceilings": asdict(measure()), "results": results}
+        document = {"ceilings": asdict(measure()), "results": [*results, *others]}
         options.json.write_text(json.dumps(document, indent=2) + "\n")
 
 

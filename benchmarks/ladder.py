@@ -40,8 +40,8 @@ def cpu_ladder(kernel: str, rows: Sequence[int] | None, seconds: float) -> tuple
         size = (work.flops, work.nbytes, work.floor(ceilings))
         for step, gain in STEPS[kernel].items():
             rungs.append(Rung(step, gain, work.name, median_seconds(work.call(step), seconds, least=3), *size))
-        if work.peer is not None:
-            rungs.append(Rung(PEER, "for comparison", work.name, median_seconds(work.peer, seconds, least=3), *size))
+        for dtype, peer in list(work.peers.items())[:1]:
+            rungs.append(Rung(PEER, f"for comparison, {dtype}", work.name, median_seconds(peer, seconds), *size))
     return rungs, *limits
 
 
