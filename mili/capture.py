@@ -92,6 +92,9 @@ class DecodeGraphs:
         most = max(rows for rows, _ in shapes)
         self._host = Buffer(DType.int32, (size,), device=device, usage=Usage.STAGING)
         self._words = Buffer(DType.int32, (size,), device=device)
+        self._host.to_numpy()[-1] = 7
+        if self._host.to_numpy()[-1] != 7:  # NumPy may hand out a copy where it must not write
+            raise DeviceError(f"pinned memory of {device} cannot be written: run without captured steps (--no-capture)")
         self._counting = Buffer.from_numpy(np.arange(most + 1, dtype=np.int32)).to(device)
         self._captured: dict[Shape, _Captured] = {}
         # The largest first: if memory is short it shows at once.

@@ -40,9 +40,11 @@ class Watched:
         self.samples_on_device = model.samples_on_device
         self.config = model.config
         self.times: list[tuple[float, float, float]] = []  # host, wait, device
+        self.tokens: list[int] = []  # computed in each step
 
     def forward(self, *arguments: Any) -> Any:
         """A step, with its tokens waited for."""
+        self.tokens.append(len(arguments[0].tokens))
         device = self.model.device
         events = [] if device.is_host else [DeviceEvent(device, enable_timing=True) for _ in range(2)]
         start = time.perf_counter()
@@ -63,9 +65,9 @@ class Watched:
 
 
 def decode_steps(engine: Engine, requests: int, prompt: int, steps: int) -> Row:
-    """Medians of `steps` decode steps of `requests` requests whose contexts begin with `prompt` tokens."""
+    """Medians over the steps in which all `requests` decode, whose contexts begin with `prompt` tokens."""
     core: EngineCore = engine._core
-    params = SamplingParams(temperature=0.6 if requests > 1 else 0, max_tokens=steps + 12, ignore_eos=True)
+    params = SamplingParams(temperature=0.6 if requests > 1 else 0, max_tokens=steps + 40, ignore_eos=True)
     vocabulary = engine.model.config.vocab_size
     engine.clear_prefix_cache()
     for i in range(requests):
@@ -81,10 +83,18 @@ def decode_steps(engine: Engine, requests: int, prompt: int, steps: int) -> Row:
             walls.append(time.perf_counter() - start)
     finally:
         core.model = watched.model
-    last = slice(-steps - 2, -2)  # decode steps in which nobody ends
-    host, wait, device = (statistics.median(values) * 1e6 for values in zip(*watched.times[last], strict=True))
-    wall = statistics.median(walls[last]) * 1e6
-    row: Row = {"requests": requests, "context": prompt + 12 + steps // 2, "step_us": wall, "queue_us": host}
+    # Prompts come in over several steps; what is wanted is between the last of them and the first end.
+    all_decode = [i for i, tokens in enumerate(watched.tokens) if tokens == requests][2:-2]
+    times = [watched.times[i] for i in all_decode]
+    host, wait, device = (statistics.median(values) * 1e6 for values in zip(*times, strict=True))
+    wall = statistics.median(walls[i] for i in all_decode) * 1e6
+    row: Row = {
+        "requests": requests,
+        "context": prompt + steps // 2 + 20,
+        "measured": len(times),
+        "step_us": wall,
+        "queue_us": host,
+    }
     row |= {"wait_us": wait, "device_us": device, "idle_us": wall - device, "python_us": wall - host - wait}
     return {name: round(value, 1) if isinstance(value, float) else value for name, value in row.items()}
 
@@ -94,7 +104,7 @@ def profile(engine: Engine, requests: int, prompt: int, steps: int = 4) -> list[
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiler
 
-    params = SamplingParams(temperature=0.6 if requests > 1 else 0, max_tokens=steps + 14, ignore_eos=True)
+    params = SamplingParams(temperature=0.6 if requests > 1 else 0, max_tokens=steps + 60, ignore_eos=True)
     vocabulary = engine.model.config.vocab_size
     engine.clear_prefix_cache()
     handles = [engine.submit([(31 * i + j) % vocabulary for j in range(prompt)], params) for i in range(requests)]

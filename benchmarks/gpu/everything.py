@@ -54,10 +54,13 @@ def rows(results: Path, cpu: bool, extra: list[str]) -> list[list[Section]]:
     engine = ["tests/engine/test_real_engine.py"]
     device = ["--device", "cpu" if cpu else "gpu"]
     pytest = ["pytest", "-o", "addopts=-q", "-p", "no:cacheprovider", "--tb=short", "--maxfail=12", *device]
-    dtypes = ["float32"] if cpu else ["bfloat16", "float32", "float16"]
+    dtypes = {"float32": "float32"}
+    if not cpu:
+        dtypes |= {"bfloat16": "bfloat16", "float16": "float16 and not bfloat16"}
     files = [f"tests/kernels/test_{name}.py" for name in ("rows", "linear", "rope", "attention", "sample")]
     kernels = [
-        Section(f"pytest_{dtype}", [*pytest, *files, "-k", f"{dtype}"], 150, environment=SHARED) for dtype in dtypes
+        Section(f"pytest_{dtype}", [*pytest, *files, "-k", which], 150, environment=SHARED)
+        for dtype, which in dtypes.items()
     ]
     checks = ["benchmarks.gpu.sanitize"]
     sanitizer = [
@@ -86,6 +89,7 @@ def rows(results: Path, cpu: bool, extra: list[str]) -> list[list[Section]]:
                     environment=SHARED),
         ],
         [Section("single", single, 90)],
+        [Section("ladders", ["benchmarks.ladder", "all", "--device", "gpu", json, str(results / "ladders.json")], 90)],
         [Section("cold", [*single[:-1], str(results / "engine_single_cold.json")], 120, False)],
     ]  # fmt: skip
     return plan
@@ -157,6 +161,8 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
         precompiled, extra = probe(logs, precompiled, options.cpu)
     plan = rows(results, options.cpu, extra)
+    if options.cpu:
+        plan = [[section for section in row if section.name != "ladders"] for row in plan]
     if options.only:
         plan = [[section for section in row if section.name in options.only] for row in plan]
     if options.list:
