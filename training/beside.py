@@ -16,6 +16,7 @@ import torch
 from mili.engine import EngineOptions
 from mili.launch import Launch
 from mili.sampling import SamplingParams
+from mili.tokenizer import QwenTokenizer
 from training.evaluate import held_out, held_out_texts, prompt_list, score, smollm2
 
 NAME = "SmolLM2-135M-Instruct (Q4_1)"
@@ -26,9 +27,11 @@ def write(count: int, new_tokens: int, temperature: float = 0.8) -> list[dict[st
     engine = Launch(
         model="smollm2", kv_memory="4GiB", options=EngineOptions(max_batch_tokens=0, max_running=64)
     ).engine()
+    tokenizer = engine.tokenizer
+    assert isinstance(tokenizer, QwenTokenizer)
     prompts = prompt_list(count)
     asked: list[Any] = [
-        text if kind == "opening" else engine.tokenizer.encode_chat([{"role": "user", "content": text}])
+        text if kind == "opening" else tokenizer.encode_chat([{"role": "user", "content": text}])
         for kind, text in prompts
     ]
     params = [SamplingParams(temperature=temperature, max_tokens=new_tokens, seed=1000 + i) for i in range(count)]

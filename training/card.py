@@ -66,9 +66,9 @@ half. Seeded, but bounded by time: a repeated run gives a similar model, not the
 {count} samples of at most 400 tokens at temperature 0.8 from the whole distribution, without top-k or top-p: 100 first
 lines and 100 requests in chat form, the same for both models (`training/evaluate.py`; SmolLM2's side, Q4_1 weights and
 its own chat template, by `training/beside.py`). The prompts come from the same templates as the training data (other
-draws), which favours mili-tiny; the held-out texts are of its sources, of which SmolLM2 wrote one itself. A perplexity a
-token depends on the vocabulary too, so compare bits a byte. SmolLM2 is a general model that was not made to tell stories
-within 400 tokens.
+draws), which favours mili-tiny; the held-out texts are of its sources, of which SmolLM2 wrote one itself. A perplexity
+a token depends on the vocabulary too, so compare bits a byte. SmolLM2 is a general model that was not made to tell
+stories within 400 tokens.
 
 {table}
 

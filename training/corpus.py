@@ -23,7 +23,7 @@ from tqdm import tqdm
 from training.dialogues import chat_about, conversation
 from training.filter import clean, why_not
 from training.grammar import story
-from training.tokenizer import END_OF_TEXT, render, save_tokenizer, train_tokenizer
+from training.tokenizer import END_OF_TEXT, render, save_tokenizer, token_id, train_tokenizer
 
 SOURCES = ("writer", "grammar", "talk", "books")
 HELD_OUT = 100  # one story in this many is held out
@@ -151,7 +151,7 @@ def encode(
     tokenizer: Tokenizer, texts: list[str], source: np.ndarray, held: np.ndarray, out: Path
 ) -> dict[str, object]:
     """Every document ends with the end-of-text token."""
-    end = tokenizer.token_to_id(END_OF_TEXT)
+    end = token_id(tokenizer, END_OF_TEXT)
     chunks, lengths = [], []
     for start in tqdm(range(0, len(texts), 20_000), desc="encode", mininterval=5):
         for encoding in tokenizer.encode_batch(texts[start : start + 20_000], add_special_tokens=False):

@@ -25,7 +25,7 @@ from training.grammar import request
 from training.openings import OPENINGS
 from training.packing import Corpus
 from training.smollm2 import END, IM_END, load_gguf
-from training.tokenizer import render
+from training.tokenizer import END_OF_TEXT, END_OF_TURN, render, token_id
 
 
 @dataclass
@@ -41,7 +41,7 @@ def ours(folder: Path, device: str, dtype: torch.dtype) -> Candidate:
 
     model = Qwen3ForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    ends = (tokenizer.token_to_id("<|endoftext|>"), tokenizer.token_to_id("<|im_end|>"))
+    ends = (token_id(tokenizer, END_OF_TEXT), token_id(tokenizer, END_OF_TURN))
     return Candidate("mili-tiny", model, tokenizer, ends)
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from training.model import Shape
+from training.tokenizer import END_OF_TEXT, END_OF_TURN, token_id
 
 
 def export(checkpoint: Path, tokenizer_folder: Path, out: Path) -> None:
@@ -24,7 +25,7 @@ def export(checkpoint: Path, tokenizer_folder: Path, out: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(tokenizer_folder / name, out / name)
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
-    end, im_end = tokenizer.token_to_id("<|endoftext|>"), tokenizer.token_to_id("<|im_end|>")
+    end, im_end = token_id(tokenizer, END_OF_TEXT), token_id(tokenizer, END_OF_TURN)
     generation = {
         "bos_token_id": end, "do_sample": True, "eos_token_id": [im_end, end], "pad_token_id": end,
         "temperature": 0.7, "top_k": 20, "top_p": 0.9,

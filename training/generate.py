@@ -133,9 +133,9 @@ def fastest_attention(model: SmolLM2) -> Callable[..., torch.Tensor]:
             print(f"{function.__name__} is not usable here: {str(error)[:200]}", flush=True)
             continue
         outputs[function] = function(q, model.cache[0, 0, :, :, :span], model.cache[0, 1, :, :, :span], mask).float()
-        error = (outputs[function] - outputs[attention_bmm]).norm() / outputs[attention_bmm].norm()
-        if not error < 0.02:
-            print(f"{function.__name__} differs by {error:.3f} and is not used", flush=True)
+        difference = (outputs[function] - outputs[attention_bmm]).norm() / outputs[attention_bmm].norm()
+        if not difference < 0.02:
+            print(f"{function.__name__} differs by {difference:.3f} and is not used", flush=True)
             continue
         times[function] = seconds
         print(f"{function.__name__}: {times[function] * 1e6:.0f} us for {span} cached tokens", flush=True)

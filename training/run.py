@@ -34,7 +34,7 @@ def step(module: str, *arguments: object, limit: float) -> bool:
 
 def written_now(a: argparse.Namespace) -> Path:
     """The folder of the stories that SmolLM2 has written in --seconds."""
-    stories = a.work / "stories"
+    stories: Path = a.work / "stories"
     stories.mkdir(parents=True, exist_ok=True)
     if a.weights is None:
         sys.exit("give --weights for a writer or --written for stories written before")

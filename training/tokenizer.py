@@ -14,7 +14,7 @@ PATTERN = (
 )
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MARKS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"]
-END_OF_TEXT = SPECIAL[0]
+END_OF_TEXT, _, END_OF_TURN = SPECIAL
 
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"
@@ -29,6 +29,14 @@ def render(messages: Iterable[tuple[str, str]]) -> str:
     return "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in messages)
 
 
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a token that the tokenizer must have. Raises KeyError."""
+    found: int | None = tokenizer.token_to_id(token)
+    if found is None:
+        raise KeyError(f"the tokenizer has no token {token}")
+    return found
+
+
 def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
     """A tokenizer of `size` entries; special tokens and marks take the last ids, as in Qwen3."""
     tokenizer = Tokenizer(models.BPE())
@@ -39,7 +47,7 @@ def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=False, use_regex=False)  # type: ignore[call-arg]
     trainer = trainers.BpeTrainer(
         vocab_size=size - len(SPECIAL) - len(MARKS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),

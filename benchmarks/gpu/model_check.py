@@ -17,10 +17,11 @@ from max.driver import CPU, Buffer
 from numpy.typing import NDArray
 
 from mili.batch import Batch
+from mili.capture import SAMPLING_FIELDS
 from mili.device import DTYPES, select_device
 from mili.gguf import GGUFFile, config_from_gguf
 from mili.kv_cache import PagedKVCache
-from mili.model import SAMPLING_FIELDS, Qwen3Model
+from mili.model import Qwen3Model
 from mili.weights import WeightLoader
 
 PAGE = 16

@@ -231,5 +231,5 @@ class Kernels:
         host = buffer.to(CPU())
         if host.dtype == DType.bfloat16:
             return from_bfloat16(host.view(DType.uint16, host.shape).to_numpy())
-        array = host.to_numpy().copy()
+        array: Array = host.to_numpy().copy()
         return array.astype(np.float32) if array.dtype == np.float16 else array
