@@ -99,8 +99,8 @@ def decode_steps(engine: Engine, requests: int, prompt: int, steps: int) -> Row:
     return {name: round(value, 1) if isinstance(value, float) else value for name, value in row.items()}
 
 
-def profile(engine: Engine, requests: int, prompt: int, steps: int = 4) -> list[Row]:
-    """Device time by kernel of `steps` decode steps."""
+def profile(engine: Engine, requests: int, prompt: int, folder: Path, steps: int = 4) -> list[Row]:
+    """Device time by kernel, a step, over `steps` decode steps; `folder` is for a file in between."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiler
 
@@ -116,9 +116,15 @@ def profile(engine: Engine, requests: int, prompt: int, steps: int = 4) -> list[
     for handle in handles:
         engine.cancel(handle)
     engine.step()
+    trace = folder / f"trace_{requests}.json"
+    found.export_chrome_trace(str(trace))
+    spent: dict[str, list[float]] = {}
+    for event in json.loads(trace.read_text())["traceEvents"]:
+        if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset"):
+            spent.setdefault(event["name"][:160], []).append(event["dur"])
+    trace.unlink()
     rows = [
-        {"kernel": event.key[:160], "launches": event.count / steps, "us": event.device_time_total / steps}
-        for event in found.key_averages()
+        {"kernel": name, "launches": len(us) / steps, "us": round(sum(us) / steps, 2)} for name, us in spent.items()
     ]
     return sorted(rows, key=lambda row: -row["us"])
 
@@ -166,12 +172,11 @@ def main() -> None:
     graphs, model._graphs = model._graphs, None
     record("eager presets", presets, [name for name in options.presets if name == "single"], 2)
     record("eager steps", steps)
+    record("eager nano-vllm", presets, [name for name in options.presets if name != "single"], 1)
     if not cpu:
         model._graphs = graphs
         for n in options.requests:
-            record(f"{way} kernels at {n}", profile, engine, n, options.prompt)
-        model._graphs = None
-    record("eager nano-vllm", presets, [name for name in options.presets if name != "single"], 1)
+            record(f"{way} kernels at {n}", profile, engine, n, options.prompt, options.json.parent)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -68,7 +69,9 @@ def rows(results: Path, cpu: bool, extra: list[str]) -> list[list[Section]]:
             tool,
             [*checks, str(results / f"{tool}.json")],
             150,
+            precompiled=False,
             before=[SANITIZER, "--tool", tool, "--kernel-name", "kernel_substring=mili_", "--print-limit", "20",
+                    "--error-exitcode", "9",
                     "--launch-timeout", "60"],
             environment=SHARED,
         )
@@ -79,6 +82,7 @@ def rows(results: Path, cpu: bool, extra: list[str]) -> list[list[Section]]:
     single = [*bench, "--preset", "single", *shape, *one, json, str(results / "engine_single.json")]
     watched = ["benchmarks.gpu.engine_steps", *shape, *steps, json, str(results / "engine_steps.json")]
     watched += ["--presets"] if cpu else []
+    ladders = ["benchmarks.ladder", "all", "--device", "gpu", json, str(results / "ladders.json")]
     plan = [
         [Section("nano-vllm", throughput, 130)],
         [Section("steps", watched, 150)],
@@ -89,7 +93,7 @@ def rows(results: Path, cpu: bool, extra: list[str]) -> list[list[Section]]:
                     environment=SHARED),
         ],
         [Section("single", single, 90)],
-        [Section("ladders", ["benchmarks.ladder", "all", "--device", "gpu", json, str(results / "ladders.json")], 90)],
+        [Section("ladders", ladders, 90, False)],
         [Section("cold", [*single[:-1], str(results / "engine_single_cold.json")], 120, False)],
     ]  # fmt: skip
     return plan
@@ -126,21 +130,44 @@ def start(section: Section, logs: Path, precompiled: Path | None) -> tuple[subpr
 def run(row: list[Section], logs: Path, precompiled: Path | None) -> int:
     """Run the sections of a row and say how each ended, with the end of its log; returns how many failed."""
     failed = 0
-    started = [(section, *start(section, logs, precompiled)) for section in row]
-    for section, process, since in started:
-        try:
-            code: int | str = process.wait(max(0.1, section.seconds - (time.monotonic() - since)))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait()
-            code = "out of time"
-        failed += code != 0
-        text = (logs / f"{section.name}.txt").read_text(errors="replace").replace("\r", "\n").splitlines()
-        print(f"\n== {section.name}: {code} after {time.monotonic() - since:.0f} s", flush=True)
-        shown = [line for line in text if "still at it" not in line and "it/s" not in line]
-        for line in shown[-6 if code == 0 else -14 :]:
-            print(f"   {line[:300]}", flush=True)
+    started = []
+    try:
+        for section in row:
+            try:
+                started.append((section, *start(section, logs, precompiled)))
+            except OSError as error:  # a program that is not installed
+                failed += 1
+                print(f"\n== {section.name}: {error}", flush=True)
+        for section, process, since in started:
+            try:
+                code: int | str = process.wait(max(0.1, section.seconds - (time.monotonic() - since)))
+            except subprocess.TimeoutExpired:
+                stop(process)
+                code = "out of time"
+            failed += code != 0
+            text = (logs / f"{section.name}.txt").read_text(errors="replace").replace("\r", "\n").splitlines()
+            print(f"\n== {section.name}: {code} after {time.monotonic() - since:.0f} s", flush=True)
+            shown = [line for line in text if "still at it" not in line and "it/s" not in line]
+            for line in shown[-6 if code == 0 else -14 :]:
+                print(f"   {line[:300]}", flush=True)
+    finally:
+        for _, process, _ in started:
+            stop(process)
     return failed
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a section's process and what it has started, if it still runs."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def keep(out: Path, folders: list[Path]) -> None:
+    """Write the archive of all that there is so far."""
+    with tarfile.open(out / "everything.tar.gz", "w:gz") as archive:
+        for folder in folders:
+            archive.add(folder, folder.name)
 
 
 def main() -> None:
@@ -153,6 +180,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     results, logs = options.out / "results", options.out / "logs"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("cut off"))  # so that what runs is ended too
     begin = time.monotonic()
     precompiled, extra = options.precompiled, list[str]()
     if not options.list:
@@ -171,10 +199,10 @@ def main() -> None:
                 print(f"{section.name} ({section.seconds} s): {shlex.join([*section.before, *section.arguments])}")
         return
     for row in filter(None, plan):
-        run(row, logs, precompiled)
-        with tarfile.open(options.out / "everything.tar.gz", "w:gz") as archive:
-            for folder in (results, logs):
-                archive.add(folder, folder.name)
+        try:
+            run(row, logs, precompiled)
+        finally:
+            keep(options.out, [results, logs])
         print(f"   ({time.monotonic() - begin:.0f} s in all)", flush=True)
 
 
