@@ -96,6 +96,7 @@ def draw(w: Ptr[DType.float32], padded: Int, random: Float32) -> Int32:
     for start in range(0, padded, BLOCK):
         total += Float64(block_sum(w, start))
     var target = total * Float64(random)
+    # BEGIN SOLUTION 12.6
     var passed = Float64(0)
     var last = Int32(-1)
     for start in range(0, padded, BLOCK):
@@ -110,6 +111,7 @@ def draw(w: Ptr[DType.float32], padded: Int, random: Float32) -> Int32:
             return last  # rounding may leave the last one with a weight
         passed = after
     return last
+    # END SOLUTION
 
 
 @always_inline
