@@ -1,5 +1,7 @@
-"""What this machine can do at most: reading memory, and multiplying and adding (see `workbook/machine.py`)."""
+"""What this machine can do at most: reading and copying memory, multiplying and adding (see `workbook/machine.py`)."""
 
+from kernels.cpu_features import cpu_features
+from kernels.linear_tile import Sums, Units, dot_pairs
 from max.algorithm import sync_parallelize
 from std.math import fma
 
@@ -24,6 +26,52 @@ def read(sums: Ptr[DType.float32], x: Ptr[DType.float32], n: Int, tasks: Int):
             b += x.unsafe_load[width=LANES](i + 2 * LANES)
             c += x.unsafe_load[width=LANES](i + 3 * LANES)
         sums[unsafe_offset=task] = (total + a + b + c).reduce_add()
+
+    sync_parallelize(part, tasks)
+
+
+def copy(y: Ptr[DType.float32], x: Ptr[DType.float32], n: Int, tasks: Int):
+    """Copies x [n] to y in `tasks` tasks; n is a multiple of tasks * LANES."""
+
+    def part(task: Int) {var y, var x, var n, var tasks}:
+        var begin = task * (n // tasks)
+        for i in range(begin, begin + n // tasks, LANES):
+            y.unsafe_store(i, x.unsafe_load[width=LANES](i))
+
+    sync_parallelize(part, tasks)
+
+
+def has_bfloat16() -> Bool:
+    """Whether `multiply_pairs` can run here."""
+    return cpu_features().avx512_bf16
+
+
+def multiply_pairs(sums: Ptr[DType.float32], steps: Int, tasks: Int):
+    """Runs steps * STREAMS bfloat16 dot products of LANES pairs in each task; sums [tasks] are zero.
+    """
+
+    def part(task: Int) {var sums, var steps}:
+        var a = Units(Int32(sums[unsafe_offset=task]))
+        var v0 = Sums(0)
+        var v1 = Sums(1)
+        var v2 = Sums(2)
+        var v3 = Sums(3)
+        var v4 = Sums(4)
+        var v5 = Sums(5)
+        var v6 = Sums(6)
+        var v7 = Sums(7)
+        for _ in range(steps):
+            v0 = dot_pairs(v0, a, a)
+            v1 = dot_pairs(v1, a, a)
+            v2 = dot_pairs(v2, a, a)
+            v3 = dot_pairs(v3, a, a)
+            v4 = dot_pairs(v4, a, a)
+            v5 = dot_pairs(v5, a, a)
+            v6 = dot_pairs(v6, a, a)
+            v7 = dot_pairs(v7, a, a)
+        sums[unsafe_offset=task] = (
+            v0 + v1 + v2 + v3 + v4 + v5 + v6 + v7
+        ).reduce_add()
 
     sync_parallelize(part, tasks)
 
