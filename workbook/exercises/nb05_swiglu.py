@@ -1,11 +1,12 @@
 """Exercises of notebook 05, SwiGLU and fusion."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from reference.swiglu import silu, swiglu
+from workbook.compare import CheckFailed, compare
 from workbook.exercise import Case, Exercise, Mistake
 
 SHAPES = ((2, 17), (1, 33), (3, 64), (5, 1), (4, 40))
@@ -17,15 +18,31 @@ def random(rows: int, width: int, scale: float = 3.0) -> Any:
     return (scale * generator.standard_normal((rows, width)) + 0.5).astype(np.float32)
 
 
-def silu_cases() -> Iterator[Case]:
-    values = {
-        "ordinary values": np.array([-3.0, -0.5, 0.25, 1.0, 4.0], np.float32),
-        "large values, both signs": np.array([1000.0, 90.0, -90.0, -1000.0], np.float32),
-        "zero": np.zeros(1, np.float32),
-        "a matrix": random(3, 5),
-    }
-    for label, z in values.items():
-        yield Case(label, {"z": z}, {"y": silu(z)})
+SILU_VALUES = {
+    "ordinary values": np.array([-3.0, -0.5, 0.25, 1.0, 4.0], np.float32),
+    "large values, both signs": np.array([1000.0, 90.0, -90.0, -1000.0], np.float32),
+    "zero": np.zeros(1, np.float32),
+    "a matrix": random(3, 5),
+}
+
+
+def judge_silu(candidate: Callable[[Any], Any]) -> int:
+    """As with cases, but an overflow on the way is an error even where the result comes out right."""
+    for label, z in SILU_VALUES.items():
+        try:
+            with np.errstate(over="raise", invalid="raise", divide="raise"):
+                y = candidate(z.copy())
+        except FloatingPointError as error:
+            raise CheckFailed(f"case '{label}': {error}. Let no exponent be positive") from None
+        try:
+            compare("y", y, silu(z), 1e-5, 1e-6, label)
+        except CheckFailed as failure:
+            sigmoid = 1 / (1 + np.exp(-z.astype(np.float64)))
+            known = {"silu is z times the sigmoid of z.": sigmoid, SIGN: z * (1 - sigmoid)}
+            same_shape = np.shape(failure.actual) == z.shape
+            hints = [h for h, wrong in known.items() if same_shape and np.allclose(failure.actual, wrong, atol=1e-6)]
+            raise CheckFailed("\nHint: ".join([failure.text, *hints])) from None
+    return len(SILU_VALUES)
 
 
 def matrices() -> Iterator[tuple[str, Any]]:
@@ -88,7 +105,7 @@ EXERCISES = [
         kind="python",
         function="silu",
         lines=3,
-        cases=silu_cases,
+        judge=judge_silu,
         mistakes=[
             Mistake(
                 "divides infinity by infinity",
