@@ -67,7 +67,8 @@ def measure() -> Ceilings:
     memory_one = bandwidth(reading, MEMORY_FLOATS, 1, 5)
     copy_one = copying(found["copy"], 1)
     flops_one = flops(multiplying, 1)
-    flops_all = max(flops_one, flops(multiplying, cores))
+    # Several rounds: in the first, the system may not have given every thread a core of its own yet.
+    flops_all = max(flops_one, *(flops(multiplying, cores) for _ in range(3)))
     return Ceilings(
         cores=cores,
         memory_one=memory_one,
