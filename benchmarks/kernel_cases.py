@@ -129,10 +129,11 @@ def rope(rows: int, cores: int) -> Work:
         1e6,
     )
     qkv, weight = randn(rows, (heads + 2 * kv_heads) * dim), randn(dim)
+    q = np.empty((rows, heads, dim), qkv.dtype)
     elements = rows * (heads + 2 * kv_heads) * dim
     return Work(
         f"{rows} tokens",
-        lambda step: lambda: steps.qk_norm_rope_write(step, qkv, heads, weight, weight, EPS, into),
+        lambda step: steps.bound_rope(step, q, qkv, weight, weight, EPS, into),
         {},
         7.0 * rows * (heads + kv_heads) * dim,
         4.0 * elements,

@@ -61,13 +61,14 @@ def plot(rungs: Sequence[Rung], bandwidth: float, peak: float, title: str, file:
     Kernels that compute little stand far to the left, where bandwidth is the roof. Needs matplotlib.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     timed = [rung for rung in rungs if rung.seconds is not None and rung.flops > 0]
     figure = Figure(figsize=(8.5, 5), layout="constrained")
     axes = figure.subplots()
     intensity = [rung.flops / rung.nbytes for rung in timed] or [1.0]
-    low, high = min(intensity) / 4, max(*intensity, peak / bandwidth) * 4
     ridge = peak / bandwidth
+    low, high = min(*intensity, ridge) / 4, max(*intensity, ridge) * 4
     axes.plot([low, ridge, high], [low * bandwidth / 1e9, peak / 1e9, peak / 1e9], color="black", label="limit")
     for number, name in enumerate(dict.fromkeys(rung.step for rung in timed)):
         mine = [rung for rung in timed if rung.step == name]
@@ -81,6 +82,8 @@ def plot(rungs: Sequence[Rung], bandwidth: float, peak: float, title: str, file:
         )
     axes.set(xscale="log", yscale="log", title=title, xlim=(low, high))
     axes.set(xlabel="operations for each byte that must move", ylabel="GFLOP/s")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(which="both", alpha=0.2)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     figure.savefig(file, dpi=120)

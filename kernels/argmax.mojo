@@ -4,6 +4,16 @@
 
 Sixteen lanes each keep the greatest value seen and its index; `>` and not `>=` keeps the first. At the end the greatest
 lane wins, and among equals the lowest index. A NaN never wins; a row of nothing but NaN gives 0.
+
+The ladder (kernels/steps/, `python -m benchmarks.ladder argmax`): microseconds for V = 151,936, logits in the cache, on
+two cores of an AMD EPYC (Zen 4):
+
+    rows                                     1          8
+    naive: one value after another         124        989
+    16 lanes, maximum and then where      12.1       83.5
+    one pass, lanes carry indices          8.8       68.6
+    all cores (this file)                  8.8       35.1     138 GB/s, from the cache
+    PyTorch 2.13                           129        505
 """
 
 from .common import LANES, Ptr, task_count, task_range

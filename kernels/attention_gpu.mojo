@@ -4,6 +4,9 @@
         T = B, D a multiple of 8     attention_decode_gpu.mojo     one new token a request: bound by reading the cache
         D a multiple of 16           attention_prefill_gpu.mojo    tiles of queries: bound by arithmetic
     everything else                  attention_simple_gpu.mojo     float32 products
+
+The ladders (`kernels/steps/attention_*_gpu.mojo`, `python -m benchmarks.ladder prefill --device gpu`, and `decode`): one
+thread a query head; a block a query head; tiles of keys in shared memory; tensor cores.
 """
 
 from .attention import AttentionShape

@@ -7,6 +7,9 @@
         more        linear_hopper_gpu.mojo    bound by arithmetic: wgmma, on Hopper, where its tiles fill the GPU, else
                     linear_tiled_gpu.mojo     tiles in shared memory, mma.sync
     everything else linear_simple_gpu.mojo    float32 products
+
+The ladder (`kernels/steps/linear_*_gpu.mojo`, `python -m benchmarks.ladder linear --device gpu`): one thread an output; a
+warp an output with 16-byte loads; tiles in shared memory; tensor cores; asynchronous copies; wgmma.
 """
 
 from .common import Ptr

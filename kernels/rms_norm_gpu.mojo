@@ -9,8 +9,8 @@ One block has one row. A thread keeps its vectors of 16 bytes in registers, so t
               lane0  lane1  lane2
     squares -> warp shuffle -> shared memory -> one sum for the block -> scale -> 16-byte stores
 
-The ladder (`kernels/steps/rms_norm_gpu.mojo`): one thread a row; one block a row with 2-byte loads; 16-byte loads;
-registers instead of a second read.
+The ladder (`kernels/steps/rms_norm_thread_gpu.mojo`, `rms_norm_block_gpu.mojo`): one thread a row; one block a row with
+2-byte loads; 16-byte loads; registers instead of a second read. `python -m benchmarks.ladder rms_norm --device gpu`.
 """
 
 from std.math import ceildiv, rsqrt

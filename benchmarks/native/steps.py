@@ -117,16 +117,24 @@ def sample(step: str, logits: Array, fields: Array) -> NDArray[np.int32]:
     return tokens
 
 
+def bound_rope(
+    step: str, q: Array, qkv: Array, q_weight: Array | None, k_weight: Array | None, eps: float, into: Rope
+) -> Callable[[], None]:
+    """As `qk_norm_rope_write` with its arguments given, into q [T, H, D]."""
+    tokens, heads, head_dim = q.shape
+    _, _, kv_heads, page_size, _ = into.kv.shape
+    a, b = (qkv, qkv) if q_weight is None or k_weight is None else (q_weight, k_weight)
+    given = (q, qkv, a, b, eps, into.cos_sin, into.positions, into.slots, into.kv)
+    sizes = (tokens, heads, kv_heads, page_size, into.theta, head_dim, int(q_weight is not None))
+    return bound("rope", step, *given, *sizes)
+
+
 def qk_norm_rope_write(
     step: str, qkv: Array, heads: int, q_weight: Array | None, k_weight: Array | None, eps: float, into: Rope
 ) -> Array:
     """Returns q [T, H, D] of qkv [T, (H + 2 KH) D], and writes keys and values into `into.kv` [pages, 2, KH, PS, D]."""
-    _, _, kv_heads, page_size, head_dim = into.kv.shape
-    q = np.empty((len(qkv), heads, head_dim), qkv.dtype)
-    a, b = (qkv, qkv) if q_weight is None or k_weight is None else (q_weight, k_weight)
-    sizes = (len(qkv), heads, kv_heads, page_size)
-    given = (q, qkv, a, b, eps, into.cos_sin, into.positions, into.slots, into.kv)
-    bound("rope", step, *given, *sizes, into.theta, head_dim, int(q_weight is not None))()
+    q = np.empty((len(qkv), heads, into.kv.shape[-1]), qkv.dtype)
+    bound_rope(step, q, qkv, q_weight, k_weight, eps, into)()
     return q
 
 

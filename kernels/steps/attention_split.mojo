@@ -3,7 +3,8 @@
     span 0 | span 1 | span 2 | ...       256 keys each; every span gives a state (a, m, l) of its own
     join:   m = max m_s     o = sum_s a_s exp(m_s - m) / sum_s l_s exp(m_s - m)
 
-(Flash decoding: Dao et al. 2023.) The engine's `attention_cpu.mojo` packs keys for bfloat16 dot products in addition.
+(Flash decoding: Dao et al. 2023.) States lie so far apart that no two cores write to the same cache line: without the
+padding the line between two spans goes back and forth for every key, and two cores gain nothing. The engine's `attention_cpu.mojo` packs keys for bfloat16 dot products in addition.
 """
 
 from ..attention import AttentionShape
@@ -15,6 +16,9 @@ from std.math import ceildiv, exp
 from std.memory.alloc import unsafe_alloc
 
 comptime SPAN = 256
+comptime PADDED = 32
+"""Floats for the greatest score and the sum of a state, and to the next state: two cache lines.
+"""
 
 
 @fieldwise_init
@@ -22,7 +26,7 @@ struct SpanJob[D: Int, W: Int, dtype: DType](Job):
     """The arguments of `attention`; task i is span i % spans of key/value head i / spans % KH of token i / spans / KH.
     """
 
-    comptime STATE = Self.D + 2
+    comptime STATE = Self.D + PADDED
 
     var q: Held[Self.dtype]
     var kv: Held[Self.dtype]
@@ -70,7 +74,7 @@ def join_spans[
     D: Int, dtype: DType
 ](o: Ptr[dtype], states: Ptr[DType.float32], spans: Int):
     """Writes o [D] of one head from its states [spans, D + 2]."""
-    comptime STATE = D + 2
+    comptime STATE = D + PADDED
     var greatest = Float32.MIN_FINITE
     for s in range(spans):
         greatest = max(greatest, states[unsafe_offset=s * STATE + D])
