@@ -3,8 +3,11 @@
 One file a notebook in `workbook/exercises/` defines a list `EXERCISES`; docs/writing-notebooks.md shows how.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import current_thread, main_thread
 from typing import Any, Literal
 
 import numpy as np
@@ -86,6 +89,11 @@ class Exercise:
     seconds: float = 10.0
 
     @property
+    def patience(self) -> float:
+        """Seconds of processor time for a case in Python, or a judge (Mojo has a process and a limit of its own)."""
+        return 3 * self.seconds
+
+    @property
     def notebook(self) -> str:
         """The number of the notebook, two digits."""
         return self.id.split(".")[0]
@@ -98,7 +106,8 @@ class Exercise:
         """
         if self.judge is not None:
             try:
-                return self.judge(candidate)
+                with processor_time(self.patience):
+                    return self.judge(candidate)
             except CheckFailed as failure:
                 raise failure.of(self.id, self.title) from None
             except NotImplementedError as error:
@@ -110,7 +119,8 @@ class Exercise:
         count = 0
         for case in self.cases():
             try:
-                actual = self.answers(candidate, case)
+                with processor_time(self.patience):
+                    actual = self.answers(candidate, case)
                 for name, expected in case.expected.items():
                     compare(name, actual[name], expected, case.rtol, case.atol, case.label)
             except CheckFailed as failure:
@@ -129,6 +139,8 @@ class Exercise:
             result = candidate(**inputs)
         except NotImplementedError as error:
             raise CheckFailed(str(error)) from None
+        except CheckFailed:
+            raise
         except Exception as error:
             raise CheckFailed(f"case '{case.label}': your code raised {type(error).__name__}: {error}") from error
         for name, value in case.inputs.items():
@@ -152,6 +164,25 @@ class Exercise:
                 continue  # not this mistake
             return mistake.hint
         return None
+
+
+@contextmanager
+def processor_time(seconds: float) -> Iterator[None]:
+    """Raise CheckFailed in a block that takes more processor time than that. No limit outside the main thread."""
+    if current_thread() is not main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise CheckFailed(f"your code ran longer than {seconds:g} s and was stopped: does a loop end?")
+
+    handler = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, handler)
 
 
 def named(result: Any, case: Case) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from workbook import notebook_files as files
 from workbook import regions
 from workbook.checks import hints, mojo_candidates, python_candidate
 from workbook.compare import CheckFailed
-from workbook.exercise import Exercise
+from workbook.exercise import Case, Exercise
 from workbook.exercises import registry
 from workbook.paths import KERNELS, NOTEBOOKS
 
@@ -76,3 +76,17 @@ def test_every_marked_region_and_cell_is_an_exercise() -> None:
             assert region.exercise in registry(), f"{path.name}: region of {region.exercise}"
     in_notebooks = {i for path in NOTEBOOKS.glob("*.ipynb") for i in files.exercise_cells(files.read(path))}
     assert in_notebooks == set(registry())
+
+
+def test_a_loop_that_never_ends_is_stopped() -> None:
+    def endless(*_: Any, **__: Any) -> Any:
+        while True:
+            pass
+
+    def case() -> list[Case]:
+        return [Case("any", {"x": 1}, {"y": 1})]
+
+    for how in ({"cases": case}, {"judge": lambda candidate: candidate()}):
+        exercise = Exercise("99.1", "a loop", "python", "endless", 1, seconds=0.05, **how)  # type: ignore[arg-type]
+        with pytest.raises(CheckFailed, match=r"99\.1 a loop.*longer than 0\.15 s and was stopped: does a loop end"):
+            exercise.check(endless)
