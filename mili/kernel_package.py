@@ -23,7 +23,7 @@ def kernel_package(folder: Path) -> Path:
 
     Raises ConfigError with the compiler's words if the kernels do not compile.
     """
-    digest = hashlib.sha256(metadata.version("mojo").encode())
+    digest = hashlib.sha256(metadata.version("mojo-compiler").encode())
     for file in sorted(folder.rglob("*.mojo")):
         content = file.read_bytes()
         digest.update(f"\0{file.relative_to(folder).as_posix()}\0{len(content)}\0".encode())

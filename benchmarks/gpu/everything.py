@@ -54,7 +54,7 @@ def rows(results: Path, cpu: bool, extra: list[str]) -> list[list[Section]]:
     steps = ["--requests", "4", "1", "--prompt", "20", "--steps", "10"] if cpu else []
     engine = ["tests/engine/test_real_engine.py"]
     device = ["--device", "cpu" if cpu else "gpu"]
-    pytest = ["pytest", "-o", "addopts=-q", "-p", "no:cacheprovider", "--tb=short", "--maxfail=12", *device]
+    pytest = ["pytest", "-o", "addopts=-q", "-p", "no:cacheprovider", "--tb=short", "--maxfail=60", *device]
     dtypes = {"float32": "float32"}
     if not cpu:
         dtypes |= {"bfloat16": "bfloat16", "float16": "float16 and not bfloat16"}
@@ -63,11 +63,10 @@ def rows(results: Path, cpu: bool, extra: list[str]) -> list[list[Section]]:
         Section(f"pytest_{dtype}", [*pytest, *files, "-k", which], 150, environment=SHARED)
         for dtype, which in dtypes.items()
     ]
-    checks = ["benchmarks.gpu.sanitize"]
     sanitizer = [
         Section(
-            tool,
-            [*checks, str(results / f"{tool}.json")],
+            f"{tool}_{check}",
+            ["benchmarks.gpu.sanitize", str(results / f"{tool}_{check}.json"), f"check_{check}"],
             150,
             precompiled=False,
             before=[SANITIZER, "--tool", tool, "--kernel-name", "kernel_substring=mili_", "--print-limit", "20",
@@ -76,6 +75,7 @@ def rows(results: Path, cpu: bool, extra: list[str]) -> list[list[Section]]:
             environment=SHARED,
         )
         for tool in ("memcheck", "racecheck")
+        for check in ("rowwise", "rope", "products", "attention", "sample")  # a process each: a fault ends one alone
     ]  # fmt: skip
     json = "--json"
     throughput = [*bench, "--preset", "nano-vllm", *shape, *small, json, str(results / "engine_nano-vllm.json")]

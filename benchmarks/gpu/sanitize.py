@@ -1,4 +1,4 @@
-"""Every kernel once or twice at small sizes, for compute-sanitizer: `compute-sanitizer --tool memcheck python -m ...`.
+"""Every kernel at small sizes, for compute-sanitizer: `... python -m benchmarks.gpu.sanitize OUT [CHECK ...]`.
 
 Results are compared with PyTorch as in checks.py, by the same code, so a run without the sanitizer is a quick check.
 """
@@ -58,8 +58,9 @@ def check_attention(k: Kernels, report: Report) -> None:
         ([1] * 80, [40] * 80, 16, 8, 128, 16, BF16, 0),
         ([1], [700], 9, 3, 64, 8, BF16, 40),
         ([65, 3, 1], [65, 10, 90], 16, 8, 128, 16, BF16, 0),
-        ([70], [200], 4, 4, 80, 32, F16, 40),
-        ([20, 1], [30, 50], 4, 2, 18, 64, F32, 0),
+        ([70], [200], 4, 4, 80, 32, BF16, 40),
+        ([20, 1], [30, 50], 4, 2, 18, 64, BF16, 0),
+        ([20, 1], [30, 50], 4, 2, 128, 64, F32, 0),
     ]:
         case = paged(new, contexts, heads, kv_heads, dim, page_size, dtype)
         o = poison((sum(new), heads, dim), dtype)
@@ -75,7 +76,8 @@ def main() -> int:
     report = Report()
     kernels = Kernels()
     with torch.cuda.stream(kernels.stream):
-        for check in (check_rowwise, check_rope, check_products, check_attention, check_sample):
+        checks = (check_rowwise, check_rope, check_products, check_attention, check_sample)
+        for check in [c for c in checks if c.__name__ in sys.argv[2:] or not sys.argv[2:]]:
             report.attempt(check.__name__, check, kernels, report)
             print(f"{check.__name__} done after {len(report.checks)} checks", flush=True)
             torch.cuda.synchronize()

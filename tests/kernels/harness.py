@@ -218,11 +218,12 @@ class Kernels:
 
     def _empty(self, kind: str, shape: Shape) -> Buffer:
         # On the CPU a cache keeps one page and row offsets their leading zero; everything else symbolic is empty. On a
-        # GPU, where drivers refuse empty buffers and launches, it is 1, and row offsets are 0, 0: no tokens.
+        # GPU, where drivers refuse empty buffers and launches, it is 1 (2 for gates and ups together), and row offsets
+        # are 0, 0: no tokens.
         def size(name: str) -> int:
             if self.on_cpu:
                 return int(name in ("pages", "B1"))
-            return 2 if name == "B1" else 1
+            return 2 if name in ("B1", "I2") else 1
 
         sizes = [size(d) if isinstance(d, str) else d for d in sizes_of(kind, shape, self.dtype, self.on_cpu)]
         return self._buffer(np.zeros(sizes), "x" if kind == "matrix" else kind)
