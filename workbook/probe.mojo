@@ -4,6 +4,7 @@ from kernels.cpu_features import cpu_features
 from kernels.linear_tile import Sums, Units, dot_pairs
 from max.algorithm import sync_parallelize
 from std.math import fma
+from std.sys.info import CompilationTarget
 
 comptime Ptr[dtype: DType] = Pointer[Scalar[dtype], MutAnyOrigin]
 comptime LANES = 16
@@ -43,7 +44,7 @@ def copy(y: Ptr[DType.float32], x: Ptr[DType.float32], n: Int, tasks: Int):
 
 def has_bfloat16() -> Bool:
     """Whether `multiply_pairs` can run here."""
-    return cpu_features().avx512_bf16
+    return CompilationTarget.has_avx512f() and cpu_features().avx512_bf16
 
 
 def multiply_pairs(sums: Ptr[DType.float32], steps: Int, tasks: Int):
