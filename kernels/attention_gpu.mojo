@@ -5,8 +5,16 @@
         D a multiple of 16           attention_prefill_gpu.mojo    tiles of queries: bound by arithmetic
     everything else                  attention_simple_gpu.mojo     float32 products
 
-The ladders (`kernels/steps/attention_*_gpu.mojo`, `python -m benchmarks.ladder prefill --device gpu`, and `decode`): one
-thread a query head; a block a query head; tiles of keys in shared memory; tensor cores.
+The ladders (`kernels/steps/attention_*_gpu.mojo`, `python -m benchmarks.ladder prefill --device gpu`, and `decode`):
+microseconds on an H100 that copies 2,440 GB/s, 16 query and 8 key/value heads of 128 in bfloat16; prefill of one prompt,
+decode of so many requests at 2,048 tokens:
+
+                                   prefill 512    prefill 2048    decode 1    decode 32
+    one thread a query head              2,132          12,988      10,732       17,318
+    one block a query head                 218           3,039         164          186
+    keys in shared memory, 64 rows         267           1,676
+    tensor cores (the engine's)           25.4             132        12.1          115
+    PyTorch 2.11                          12.3              51         9.5           93
 """
 
 from .attention import AttentionShape

@@ -10,7 +10,15 @@ One block has one row. A thread keeps its vectors of 16 bytes in registers, so t
     squares -> warp shuffle -> shared memory -> one sum for the block -> scale -> 16-byte stores
 
 The ladder (`kernels/steps/rms_norm_thread_gpu.mojo`, `rms_norm_block_gpu.mojo`): one thread a row; one block a row with
-2-byte loads; 16-byte loads; registers instead of a second read. `python -m benchmarks.ladder rms_norm --device gpu`.
+2-byte loads; 16-byte loads; registers instead of a second read. `python -m benchmarks.ladder rms_norm --device gpu`,
+microseconds on an H100 that copies 2,440 GB/s, E = 1024 in bfloat16:
+
+    rows                                     1        256       8192
+    one thread a row                      58.5        337        350
+    one block a row, 2-byte loads          2.3        2.6       17.8
+    16-byte loads                          1.8        2.1       14.2
+    registers (this file)                  1.6        3.7       11.1     3,013 GB/s: the L2 cache helps
+    PyTorch 2.11                           2.3        3.6       13.6
 """
 
 from std.math import ceildiv, rsqrt
