@@ -35,7 +35,7 @@ class Server:
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=self.log,
             stderr=self.log,
             env=os.environ | {"PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C in the notebook is not for the server
@@ -53,7 +53,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def said(self) -> str:
-        """What it has written to stderr."""
+        """What it has written."""
         self.log.seek(0)
         return self.log.read()
 

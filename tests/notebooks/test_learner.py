@@ -1,6 +1,7 @@
 """The learner's copy: made, kept, checked, reset; and the whole way walked with the solutions."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from workbook import notebook_files as files
 from workbook.exercises import registry
 from workbook.mojo_build import mojo
 from workbook.paths import KERNELS, NOTEBOOKS, ROOT
+from workbook.serving import Server
 
 FIRST = "03.1"  # a Python exercise
 KERNEL = "03.4"  # a Mojo exercise that is part of a kernel file
@@ -170,19 +172,63 @@ def test_a_check_in_a_notebook_counts_as_progress(learn: Path) -> None:
     assert "1 of " in workbook(learn, "progress").stdout
 
 
+WAY = """
+import contextlib, io, sys
+from workbook.__main__ import main
+from workbook.exercises import registry
+
+
+def command(*arguments):
+    sys.argv = ["workbook", *arguments]
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        status = main()
+    if status != 0:
+        sys.exit(f"{arguments}: status {status}, {out.getvalue()}")
+    return out.getvalue()
+
+
+total = len(registry())
+for number, identifier in enumerate(registry(), 1):
+    command("solution", identifier, "--write", "--force")
+    command("check", identifier)
+    progress = command("progress")
+    if f"{number} of {total} exercises" not in progress:
+        sys.exit(f"after {identifier}:\\n{progress}")
+"""
+
+
 @pytest.mark.timeout(900)
 def test_the_whole_way(learn: Path) -> None:
+    """From `start`, solution by solution, to the server that answers with the learner's kernels."""
     workbook(learn, "start")
     total = len(registry())
     assert f"0 of {total} exercises, 0%" in workbook(learn, "progress").stdout
-    for identifier in registry():
-        assert workbook(learn, "solution", identifier, "--write", "--force").returncode == 0
-    checked = workbook(learn, "check", "all")
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    progress = workbook(learn, "progress").stdout
-    assert f"{total} of {total} exercises, 100%" in progress
+    with pytest.raises(RuntimeError, match=f"exercises? .*{KERNEL}.* not written yet"):
+        Server(learn / "kernels")
+    done = subprocess.run(
+        [sys.executable, "-c", WAY],
+        env=os.environ | {"MILI_LEARN": str(learn)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{total} of {total} exercises, 100%" in workbook(learn, "progress").stdout
     for path in KERNELS.rglob("*.mojo"):
         assert (learn / "kernels" / path.relative_to(KERNELS)).read_text() == path.read_text()
+    server = Server(learn / "kernels", "--num-pages", "64", "--max-running", "4")
+    try:
+        assert server.get("/status")["launch"]["kernels"] == str(learn / "kernels")
+        answer = server.post(
+            "/v1/completions", prompt="Once upon a time", max_tokens=16, temperature=0, ignore_eos=True
+        )
+    finally:
+        server.stop()
+    assert answer["usage"]["completion_tokens"] == 16
+    assert re.search(r"[a-z]{3,} [a-z]{3,}", answer["choices"][0]["text"])
+    assert server.process.returncode == 0
     edit(learn, FIRST, "mean_square", "mean_of_squares")
     assert f"edited since: {FIRST}" in workbook(learn, "progress").stdout
 

@@ -36,6 +36,11 @@ def test_there_are_notebooks_in_an_unbroken_order() -> None:
     assert len(set(numbers)) == len(numbers)
 
 
+def test_there_are_enough_exercises() -> None:
+    missing = 15 - len(PATHS)
+    assert len(registry()) >= 40 - 3 * missing, f"{len(registry())} exercises in {len(PATHS)} notebooks"
+
+
 @every_notebook
 def test_size(path: Path) -> None:
     notebook = files.read(path)
