@@ -1,6 +1,6 @@
 """What this machine can do at most, measured: `python -m benchmarks.ceilings [--json FILE]`.
 
-Bandwidth comes from an array much larger than the caches, on all cores; arithmetic from multiply-adds on registers.
+The measuring is the notebooks' own, `workbook/machine.py`; here are its figures for all cores together.
 """
 
 import argparse
@@ -10,13 +10,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.native import load
 from benchmarks.native.linear import available_paths
-from benchmarks.timing import median_seconds
-
-READ_BYTES = 256 << 20
+from workbook import machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,32 +30,14 @@ class Ceilings:
 
 
 @cache
-def measure(seconds: float = 1.0) -> Ceilings:
-    """Measures for about four times `seconds`; once a process.
+def measure() -> Ceilings:
+    """Measures for a few seconds; once a process.
 
-    `read` is the better of reading plainly and with prefetch; `copy` counts the bytes read and those written. AMX's
-    peak is not measured: there bfloat16 is that of dot products.
+    `copy` counts the bytes read and those written. AMX's peak is not measured: there bfloat16 is that of dot products.
     """
-    native = load("ceilings_native")
-    source = np.ones(READ_BYTES // 4 + (1 << 16), np.float32)
-    n = READ_BYTES // 4
-    target = np.zeros(n // 2, np.float32)
-    cores = native.cores()
-    results = np.zeros(max(cores, 16), np.float32)
-    read = min(
-        median_seconds(lambda: native.read(source.ctypes.data, n, results.ctypes.data, 0), seconds / 2),
-        median_seconds(lambda: native.read(source.ctypes.data, n, results.ctypes.data, 1), seconds / 2),
-    )
-    copy = median_seconds(lambda: native.copy(target.ctypes.data, source.ctypes.data, n // 2), seconds)
-    rounds = 200_000
-
-    def peak(dot: int) -> float:
-        done = native.multiply_add(rounds, results.ctypes.data, dot)
-        return float(done) / median_seconds(lambda: native.multiply_add(rounds, results.ctypes.data, dot), seconds)
-
-    float32 = peak(0)
-    bfloat16 = peak(1) if "dot" in available_paths("bfloat16") else None
-    return Ceilings(cores, READ_BYTES / read, READ_BYTES / copy, float32, bfloat16)
+    found = machine.measure()
+    bfloat16 = found.bfloat16_all if "dot" in available_paths("bfloat16") else None
+    return Ceilings(found.cores, found.memory_all, found.copy_all, found.flops_all, bfloat16)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

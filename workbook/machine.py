@@ -14,6 +14,7 @@ from workbook.paths import CACHE
 STREAMS, LANES = 8, 16
 MEMORY_FLOATS = 1 << 26  # 256 MiB: far larger than caches
 CACHE_FLOATS = 1 << 16  # 256 KiB: stays in the cache of one core
+AHEAD = 1 << 14  # floats to prefetch ahead: 64 KiB
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def measure() -> Ceilings:
     found = {name: function for (_, name), function in functions(library).items()}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     reading, multiplying = found["read"], found["multiply_add"]
-    memory_one = bandwidth(reading, MEMORY_FLOATS, 1, 5)
+    memory_one = memory(reading, 1)
     copy_one = copying(found["copy"], 1)
     flops_one = flops(multiplying, 1)
     # Several rounds: in the first, the system may not have given every thread a core of its own yet.
@@ -72,10 +73,10 @@ def measure() -> Ceilings:
     return Ceilings(
         cores=cores,
         memory_one=memory_one,
-        memory_all=max(memory_one, bandwidth(reading, MEMORY_FLOATS, cores, 5)),
+        memory_all=max(memory_one, memory(reading, cores)),
         copy_one=copy_one,
         copy_all=max(copy_one, copying(found["copy"], cores)),
-        cache_one=bandwidth(reading, CACHE_FLOATS, 1, 200),
+        cache_one=bandwidth(reading, CACHE_FLOATS, 1, 0, 200),
         flops_one=flops_one,
         flops_all=flops_all,
         bfloat16_all=max(flops_all, pair_flops(found["multiply_pairs"], cores))
@@ -84,18 +85,23 @@ def measure() -> Ceilings:
     )
 
 
-def bandwidth(read: MojoFunction, count: int, tasks: int, repeats: int) -> float:
-    """Bytes/s of reading `count` floats in `tasks` tasks."""
+def memory(read: MojoFunction, tasks: int) -> float:
+    """Bytes/s of reading from memory in `tasks` tasks: the better of reading plainly and with prefetch."""
+    return max(bandwidth(read, MEMORY_FLOATS, tasks, ahead, 9) for ahead in (0, AHEAD))
+
+
+def bandwidth(read: MojoFunction, count: int, tasks: int, ahead: int, repeats: int) -> float:
+    """Bytes/s of reading `count` floats in `tasks` tasks, prefetching `ahead` floats further."""
     count -= count % (tasks * STREAMS * LANES)
     x, sums = np.ones(count, np.float32), np.zeros(tasks, np.float32)
-    return 4 * count / read.time(sums, x, count, tasks, repeats=repeats)
+    return 4 * count / read.time(sums, x, count, tasks, ahead, repeats=repeats)
 
 
 def copying(copy: MojoFunction, tasks: int) -> float:
     """Bytes/s of copying: those read and those written."""
-    count = MEMORY_FLOATS // 2 - MEMORY_FLOATS // 2 % (tasks * LANES)
+    count = MEMORY_FLOATS // 2 - MEMORY_FLOATS // 2 % (tasks * 4 * LANES)
     x = np.ones(count, np.float32)
-    return 8 * count / copy.time(np.zeros_like(x), x, count, tasks, repeats=5)
+    return 8 * count / copy.time(np.zeros_like(x), x, count, tasks, repeats=9)
 
 
 def flops(multiply_add: MojoFunction, tasks: int) -> float:

@@ -5,23 +5,40 @@ from kernels.linear_tile import Sums, Units, dot_pairs
 from max.algorithm import sync_parallelize
 from std.math import fma
 from std.sys.info import CompilationTarget
+from std.sys.intrinsics import PrefetchOptions, prefetch
 
 comptime Ptr[dtype: DType] = Pointer[Scalar[dtype], MutAnyOrigin]
 comptime LANES = 16
 comptime STREAMS = 8
 
 
-def read(sums: Ptr[DType.float32], x: Ptr[DType.float32], n: Int, tasks: Int):
+def read(
+    sums: Ptr[DType.float32],
+    x: Ptr[DType.float32],
+    n: Int,
+    tasks: Int,
+    ahead: Int,
+):
     """Sums x [n] in `tasks` tasks, reading each element once; n is a multiple of tasks * STREAMS * LANES.
+
+    ahead: elements, how far ahead of the reading memory is prefetched; 0: not at all.
     """
 
-    def part(task: Int) {var sums, var x, var n, var tasks}:
+    def part(task: Int) {var sums, var x, var n, var tasks, var ahead}:
         var total = SIMD[DType.float32, LANES](0)
         var begin = task * (n // tasks)
         var a = SIMD[DType.float32, LANES](0)
         var b = SIMD[DType.float32, LANES](0)
         var c = SIMD[DType.float32, LANES](0)
         for i in range(begin, begin + n // tasks, 4 * LANES):
+            if ahead > 0:
+                comptime for j in range(4):
+                    prefetch[
+                        PrefetchOptions()
+                        .for_read()
+                        .medium_locality()
+                        .to_data_cache()
+                    ](x.unsafe_offset(i + j * LANES + ahead))
             total += x.unsafe_load[width=LANES](i)
             a += x.unsafe_load[width=LANES](i + LANES)
             b += x.unsafe_load[width=LANES](i + 2 * LANES)
@@ -32,12 +49,15 @@ def read(sums: Ptr[DType.float32], x: Ptr[DType.float32], n: Int, tasks: Int):
 
 
 def copy(y: Ptr[DType.float32], x: Ptr[DType.float32], n: Int, tasks: Int):
-    """Copies x [n] to y in `tasks` tasks; n is a multiple of tasks * LANES."""
+    """Copies x [n] to y in `tasks` tasks; n is a multiple of tasks * 4 * LANES.
+    """
 
     def part(task: Int) {var y, var x, var n, var tasks}:
         var begin = task * (n // tasks)
-        for i in range(begin, begin + n // tasks, LANES):
-            y.unsafe_store(i, x.unsafe_load[width=LANES](i))
+        for i in range(begin, begin + n // tasks, 4 * LANES):
+            comptime for j in range(4):
+                var at = i + j * LANES
+                y.unsafe_store(at, x.unsafe_load[width=LANES](at))
 
     sync_parallelize(part, tasks)
 
