@@ -20,7 +20,7 @@ serve: $(VENV)/.serve ## serve the default model; ARGS="--model NAME" and more a
 
 lab: $(VENV)/.lab ## make the learner's copy of the notebooks and open JupyterLab on it
 	@$(BIN)/python -m workbook start
-	@$(BIN)/jupyter lab --notebook-dir=learn $(ARGS)
+	@$(BIN)/jupyter lab --notebook-dir="$${MILI_LEARN:-learn}" $(ARGS)
 
 test: $(VENV)/.test ## run the tests and every notebook; ARGS="-k name" and more go to pytest
 	@$(BIN)/python -m pytest --durations=15 $(ARGS)

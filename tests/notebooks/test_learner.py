@@ -198,7 +198,7 @@ for number, identifier in enumerate(registry(), 1):
 """
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_whole_way(learn: Path) -> None:
     """From `start`, solution by solution, to the server that answers with the learner's kernels."""
     workbook(learn, "start")

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from workbook.paths import NOTEBOOKS, ROOT
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+KERNELS = ("02", "03", "04", "05", "06", "07", "08", "09", "10", "12")  # notebooks that build kernels
 ORIENTATION = ("00", "13", "14")  # no NumPy or Mojo exercise is asked of these
 IGNORED = "nbval-ignore-output"
 
@@ -29,16 +31,21 @@ def code_cells(notebook: Any) -> list[Any]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_notebooks_in_an_unbroken_order() -> None:
+def test_the_course_is_whole() -> None:
     assert all(re.fullmatch(r"\d\d_[a-z0-9_]+\.ipynb", path.name) for path in PATHS)
-    numbers = [int(path.name[:2]) for path in PATHS]
-    assert numbers
-    assert len(set(numbers)) == len(numbers)
+    assert [int(path.name[:2]) for path in PATHS] == list(range(15))
+    assert len(registry()) >= 40
 
 
-def test_there_are_enough_exercises() -> None:
-    missing = 15 - len(PATHS)
-    assert len(registry()) >= 40 - 3 * missing, f"{len(registry())} exercises in {len(PATHS)} notebooks"
+@pytest.mark.parametrize("number", KERNELS)
+def test_a_kernel_notebook_has_exercises_in_numpy_and_in_mojo(number: str) -> None:
+    assert {e.kind for e in registry().values() if e.notebook == number} == {"python", "mojo"}
+
+
+def test_the_learning_path_in_the_readme_is_the_course() -> None:
+    table = re.findall(r"^\| (\d\d) .*\| *(\d+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    exercises = Counter(exercise.notebook for exercise in registry().values())
+    assert table == [(path.name[:2], str(exercises[path.name[:2]])) for path in PATHS]
 
 
 @every_notebook
