@@ -42,3 +42,21 @@ def kernel_package(folder: Path) -> Path:
     for old in sorted(store.glob("mili_*.mojoc"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
         old.unlink(missing_ok=True)
     return target
+
+
+def failures(folder: Path, error: BaseException | None) -> str | None:
+    """What is wrong in a kernel folder, from a failed graph compilation and its causes; None if they do not name it.
+
+    An error that shows only when a function gets its parameters comes as a chain of notes from the graph inwards, once
+    for each use. The innermost place in the folder is the one to look at.
+    """
+    found: list[str] = []
+    text = ""
+    while error is not None:
+        text += f"{error}\n"
+        error = error.__cause__
+    for chain in text.split("error: function instantiation failed")[1:]:
+        places = [line.strip() for line in chain.splitlines() if line.strip().startswith(f"{folder}{os.sep}")]
+        if places and places[-1] not in found:
+            found.append(places[-1])
+    return "\n".join(found) or None

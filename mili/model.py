@@ -28,7 +28,7 @@ from mili.capture import SAMPLING_FIELDS, DecodeGraphs, Shape
 from mili.config import Qwen3Config
 from mili.device import DTYPES
 from mili.errors import ConfigError
-from mili.kernel_package import kernel_package
+from mili.kernel_package import failures, kernel_package
 from mili.kernel_path import kernel_path
 from mili.kv_cache import PagedKVCache
 from mili.packing import Tensor
@@ -65,6 +65,7 @@ class Qwen3Model:
     kernels: another kernel folder (mili/kernel_path.py).
     `samples_on_device` says that `forward` takes sampling parameters.
     Compiles at construction: seconds on a warm compile cache, else up to about a minute on two cores.
+    Raises ConfigError, with the line, when a kernel does not compile.
     """
 
     samples_on_device = True
@@ -98,7 +99,13 @@ class Qwen3Model:
         devices = [device] if device.is_host else [device, CPU()]
         with ensure_default_mlir_context():  # MAX enters it in the main thread alone, and a server loads in another
             graph = build_graph(config, shapes, DeviceRef.from_device(device), DTYPES[dtype], page_size, kernels)
-            self._model: Model = InferenceSession(devices=devices).load(graph, weights_registry=registry)
+            try:
+                self._model: Model = InferenceSession(devices=devices).load(graph, weights_registry=registry)
+            except RuntimeError as error:
+                folder = kernel_path(kernels)
+                if (found := failures(folder, error)) is None:
+                    raise
+                raise ConfigError(f"the kernels in {folder} do not compile:\n{found}") from error
         self._graphs: DecodeGraphs | None = None
 
     def capture(
