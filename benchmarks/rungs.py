@@ -76,8 +76,8 @@ def plot(rungs: Sequence[Rung], bandwidth: float, peak: float, title: str, file:
             [rung.flops / rung.nbytes for rung in mine],
             [rung.flops / rung.seconds / 1e9 for rung in mine if rung.seconds],
             marker="x" if name == PEER else "o",
-            linestyle="none" if len({round(math.log(i), 3) for i in intensity}) == 1 else "-",
-            color="grey" if name == PEER else f"C{number % 10}",
+            linestyle="none" if len({round(math.log(i), 3) for i in intensity}) == 1 else ":" if name == PEER else "-",
+            color="black" if name == PEER else f"C{number % 10}",
             label=name,
         )
     axes.set(xscale="log", yscale="log", title=title, xlim=(low, high))
