@@ -14,6 +14,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,6 +65,8 @@ class Record:
     error: str | None = None
 
 
+MAX_USERS = 1024  # at a URL, at the same time
+
 Client = Callable[[list[int], int, Record], Coroutine[Any, Any, None]]
 
 
@@ -83,6 +86,8 @@ def engine_client(engine: Engine, temperature: float) -> Client:
 def http_client(url: str, model: str, temperature: float, api_key: str | None) -> Client:
     """A user of `POST /v1/completions` with streaming; prompts go as token ids, and each chunk counts as one token."""
     parts = urlsplit(url)
+    # A thread for each user: asyncio's own pool is little larger than the number of cores, and the rest would queue here.
+    pool = ThreadPoolExecutor(MAX_USERS)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
 
     def fetch(prompt: list[int], count: int, record: Record) -> None:
@@ -107,7 +112,7 @@ def http_client(url: str, model: str, temperature: float, api_key: str | None) -
             connection.close()
 
     async def ask(prompt: list[int], count: int, record: Record) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, fetch, prompt, count, record)
+        await asyncio.get_running_loop().run_in_executor(pool, fetch, prompt, count, record)
 
     return ask
 

@@ -135,3 +135,29 @@ def test_options():
             kind(text)
     options = parser().parse_args(["throughput", "--preset", "single", "--model-shape", "tiny", "--random-weights"])
     assert options.preset == "single"
+
+
+def test_users_of_a_url_do_not_queue_in_the_client():
+    users = 40
+    together = threading.Barrier(users)
+
+    class Crowded(BaseHTTPRequestHandler):
+        def do_POST(self):
+            together.wait(20)  # answers nobody before all have asked
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'data: {"choices": [{"text": "a"}]}\n\n')
+
+        def log_message(self, *_):
+            pass
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = users
+
+    server = Server(("127.0.0.1", 0), Crowded)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    client = serving.http_client(f"http://127.0.0.1:{server.server_port}", "m", 0.0, None)
+    records = asyncio.run(serving.drive(client, [([1], 1)] * users, [0.0] * users))
+    server.shutdown()
+    assert [record.error for record in records] == [None] * users
+    assert all(len(record.tokens) == 1 for record in records)

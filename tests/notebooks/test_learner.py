@@ -192,9 +192,9 @@ total = len(registry())
 for number, identifier in enumerate(registry(), 1):
     command("solution", identifier, "--write", "--force")
     command("check", identifier)
-    progress = command("progress")
-    if f"{number} of {total} exercises" not in progress:
-        sys.exit(f"after {identifier}:\\n{progress}")
+    if identifier.endswith(".1"):  # once a notebook, since it reads them all
+        progress = command("progress")
+        assert f"{number} of {total} exercises" in progress, progress
 """
 
 
