@@ -86,7 +86,7 @@ def engine_client(engine: Engine, temperature: float) -> Client:
 def http_client(url: str, model: str, temperature: float, api_key: str | None) -> Client:
     """A user of `POST /v1/completions` with streaming; prompts go as token ids, and each chunk counts as one token."""
     parts = urlsplit(url)
-    # A thread for each user: asyncio's own pool is little larger than the number of cores, and the rest would queue here.
+    # A thread for each user: asyncio's own pool is little larger than the number of cores; the rest would queue here.
     pool = ThreadPoolExecutor(MAX_USERS)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
 
