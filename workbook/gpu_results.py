@@ -1,17 +1,23 @@
-"""Results of GPU runs that are in the repository, for readers without a GPU.
+"""Results of GPU runs that are in the repository, for readers without a GPU; with one, kernels are also timed on it.
 
 `benchmarks/results/*.json` are written by `python -m benchmarks.gpu.run_all --json FILE`: {"info": {"device", "date",
 "command", ...}, "timings": [{"op": ..., ...}], ...}.
 """
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mili.hardware import find_gpus
 from workbook.paths import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
+LADDERS = ("linear", "rms_norm", "prefill", "decode")
+"""What `python -m benchmarks.ladder NAME --device gpu` can climb."""
 UNITS = {
     "us": "µs",
     "torch_us": "PyTorch µs",
@@ -41,7 +47,26 @@ def recorded(
     """Print the newest recorded GPU timings of an operation, with device, date and command, or that there are none.
 
     columns: what to show (all if empty). where: only timings with these values, such as {"model": "8B"}.
+    On a machine with a GPU the operation's ladder is then timed there (`live`).
     """
+    _show(op, columns, folder, where)
+    live(op)
+
+
+def live(op: str) -> None:
+    """Climb the operation's ladder on this machine's GPU and print the table; nothing without a GPU or a ladder."""
+    if op not in LADDERS or not find_gpus().usable:
+        return
+    if find_spec("torch") is None:
+        print("\nThis machine has a GPU: install PyTorch (pip install torch), and this cell times the ladder on it.")
+        return
+    command = [sys.executable, "-m", "benchmarks.ladder", op, "--device", "gpu"]
+    print(f"\nOn this machine's GPU: {' '.join(['python', *command[1:]])}")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    print(done.stdout + (done.stderr if done.returncode else ""))
+
+
+def _show(op: str, columns: Sequence[str], folder: Path, where: Mapping[str, object] | None) -> None:
     run = latest(op, folder)
     if run is None:
         print(f"No GPU results of {op} are recorded yet. What the kernel becomes can be read as PTX all the same.")

@@ -1,10 +1,14 @@
 """Recorded GPU results are shown with device, date and command; where there are none, that is said."""
 
 import json
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from benchmarks.ladder import GPU
+from workbook import gpu_results
 from workbook.gpu_results import recorded
 
 
@@ -39,3 +43,27 @@ def test_rows_are_chosen_by_their_values(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out.splitlines()[1:] == ["what  µs", "head   9"]
     with pytest.raises(ValueError, match="no recorded timing"):
         recorded("linear", [], tmp_path, {"what": "none"})
+
+
+def test_with_a_gpu_the_ladder_is_timed_on_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(gpu_results.LADDERS) == set(GPU)
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **options: object) -> SimpleNamespace:
+        asked.append(command[1:])
+        return SimpleNamespace(stdout="naive 1 us", stderr="", returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    recorded("rms_norm", folder=tmp_path)
+    assert asked == []
+    monkeypatch.setattr(gpu_results, "find_gpus", lambda: SimpleNamespace(usable=[0]))
+    monkeypatch.setattr(gpu_results, "find_spec", lambda name: None)
+    recorded("rms_norm", folder=tmp_path)
+    assert "install PyTorch" in capsys.readouterr().out
+    monkeypatch.setattr(gpu_results, "find_spec", lambda name: name)
+    recorded("swiglu", folder=tmp_path)
+    recorded("rms_norm", folder=tmp_path)
+    assert asked == [["-m", "benchmarks.ladder", "rms_norm", "--device", "gpu"]]
+    assert "naive 1 us" in capsys.readouterr().out
