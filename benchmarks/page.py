@@ -30,18 +30,22 @@ def free_port() -> int:
 
 
 class Page:
-    """Reads /events in a thread, until closed."""
+    """Reads /events in a thread, until closed; open, and its first picture read, once made."""
 
     def __init__(self, url: str) -> None:
         self.bytes = 0
         self._closing = threading.Event()
+        self._open = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(url,), daemon=True)
         self._thread.start()
+        if not self._open.wait(WAIT_SECONDS):
+            raise RuntimeError(f"{url}/events sent nothing for {WAIT_SECONDS} s")
 
     def _read(self, url: str) -> None:
         with httpx.stream("GET", f"{url}/events", timeout=30) as response:
             for part in response.iter_bytes():
                 self.bytes += len(part)
+                self._open.set()
                 if self._closing.is_set():
                     return
 
