@@ -54,7 +54,8 @@ def rows(results: Path, cpu: bool, extra: list[str]) -> list[list[Section]]:
     steps = ["--requests", "4", "1", "--prompt", "20", "--steps", "10"] if cpu else []
     engine = ["tests/engine/test_real_engine.py"]
     device = ["--device", "cpu" if cpu else "gpu"]
-    pytest = ["pytest", "-o", "addopts=-q", "-p", "no:cacheprovider", "--tb=short", "--maxfail=60", *device]
+    # The project's own options need nbval, which that machine does not have. All failures are wanted: time is short.
+    pytest = ["pytest", "-o", "addopts=-q", "-p", "no:cacheprovider", "--tb=short", *device]
     dtypes = {"float32": "float32"}
     if not cpu:
         dtypes |= {"bfloat16": "bfloat16", "float16": "float16 and not bfloat16"}

@@ -22,6 +22,7 @@ import torch
 os.environ.setdefault("MODULAR_DEVICE_CONTEXT_MEMORY_MANAGER_SIZE_PERCENT", "20")
 
 from benchmarks.gpu import checks, timings
+from benchmarks.gpu.bench import Bench, copy_bandwidth
 from benchmarks.gpu.harness import Report, Timer, table
 from benchmarks.gpu.kernels import Kernels
 
@@ -85,8 +86,8 @@ def measure(kernels: Kernels, report: Report, parts: list[str], quick: bool) -> 
             start = time.perf_counter()
             report.attempt(f"check {name}", check, kernels, report)
             print(f"checked {name} in {time.perf_counter() - start:.1f} s", flush=True)
-    bandwidth = report.attempt("copy bandwidth", timings.copy_bandwidth, report) or 1.0
-    bench = timings.Bench(kernels, report, Timer(kernels.stream), Timer(torch.cuda.Stream()), bandwidth, quick)
+    bandwidth = report.attempt("copy bandwidth", copy_bandwidth, report) or 1.0
+    bench = Bench(kernels, report, Timer(kernels.stream), Timer(torch.cuda.Stream()), bandwidth, quick)
     for name, work in timings.ALL.items():
         if name in parts:
             start = time.perf_counter()
