@@ -17,6 +17,15 @@ contexts grow.
 """
 
 from .attention import AttentionShape
+from .attention_decode_tile_gpu import (
+    GROUP,
+    attend_16_keys,
+    joined_state,
+    key_slices,
+    load_query,
+    store_state,
+    value_chunks,
+)
 from .attention_join_gpu import (
     MAX_SPLITS,
     UNIT,
@@ -26,10 +35,12 @@ from .attention_join_gpu import (
 )
 from .common import Ptr
 from .gpu_common import (
+    early_launch,
     group_max,
     group_sum,
     load_vector,
     log2_exact,
+    wait_for_previous,
     warp_index,
 )
 from .mma_gpu import mma_16x8x16
@@ -49,8 +60,6 @@ from std.math.constants import log2e
 from std.memory import stack_allocation
 from std.utils import StaticTuple
 
-comptime GROUP = 8
-"""Query heads of a tile."""
 comptime BLOCKS_PER_SM = 4
 """Blocks of the attention kernel that the registers of an SM hold."""
 
@@ -58,7 +67,8 @@ comptime BLOCKS_PER_SM = 4
 @__llvm_metadata(
     MAX_THREADS_PER_BLOCK_METADATA=StaticTuple[Int32, 1](
         Int32(WARPS * WARP_SIZE)
-    )
+    ),
+    `nvvm.minctasm`=SIMDLength(BLOCKS_PER_SM if D <= 128 else 2),
 )
 @__name(t"mili_attention_decode_{dtype}_{D}_{split}")
 def attention_decode_kernel[
@@ -83,10 +93,8 @@ def attention_decode_kernel[
     """Block (s, c, b): range s of the context of request b for the c-th tile of query heads; 8 divides D.
     """
     comptime F32 = DType.float32
-    comptime chunks = ceildiv(
-        D, 64
-    )  # of values: 8 groups of lanes by 8 elements
-    comptime slices = ceildiv(D, 32)  # of keys: 4 lanes by 8 elements
+    comptime chunks = value_chunks[D]()
+    comptime slices = key_slices[D]()
     var heads = Int(heads_)
     var kv_heads = Int(kv_heads_)
     var shift = Int(page_shift_)
@@ -103,6 +111,7 @@ def attention_decode_kernel[
     var t = lane & 3
     var table = page_table.unsafe_offset(b * Int(table_width))
     var value_step = (kv_heads << shift) * D
+    wait_for_previous()
     var first_token = Int(row_offsets[unsafe_offset=b])
     var end_token = Int(row_offsets[unsafe_offset=b + 1])
 
@@ -126,15 +135,7 @@ def attention_decode_kernel[
             continue
 
         var query = stack_allocation[slices, SIMD[dtype, 8]]()
-        comptime for c in range(slices):
-            var at = c * 32 + t * 8
-            var v = SIMD[dtype, 8](0)
-            if g < head_count and at < D:
-                v = load_vector[dtype, 8](
-                    q, (token * heads + head0 + g) * D + at
-                )
-            query[unsafe_offset=c] = v
-
+        load_query[D](query, q, token * heads + head0, head_count)
         var acc = stack_allocation[chunks * 4, SIMD[F32, 4]]()
         comptime for i in range(chunks * 4):
             acc[unsafe_offset=i] = SIMD[F32, 4](0)
@@ -164,118 +165,46 @@ def attention_decode_kernel[
                         unsafe_offset=i * chunks + c
                     ] = v if j < end else SIMD[dtype, 8](0)
 
-            var scores = SIMD[F32, 4](0)
-            comptime for i in range(2):
-                var sum = SIMD[F32, 4](0)
-                comptime for c in range(slices):
-                    comptime for half in range(2):
-                        var e = query[unsafe_offset=c].slice[
-                            4, offset=half * 4
-                        ]()
-                        var a = SIMD[dtype, 8](
-                            e[0], e[1], 0, 0, e[2], e[3], 0, 0
-                        )
-                        var k = keys[unsafe_offset=i * slices + c].slice[
-                            4, offset=half * 4
-                        ]()
-                        sum = mma_16x8x16(a, k, sum)
-                comptime for e in range(2):
-                    var j = base + i * 8 + 2 * t + e
-                    scores[i * 2 + e] = (
-                        sum[e] * (scale * Float32(log2e)) if j
-                        < end else Float32.MIN_FINITE
-                    )
-            var best = max(greatest, group_max[4](scores.reduce_max()))
-            var rescale = exp2(greatest - best)
-            greatest = best
-            var p = SIMD[F32, 4](0)
-            comptime for e in range(4):
-                var j = base + (e >> 1) * 8 + 2 * t + (e & 1)
-                p[e] = exp2(scores[e] - best) if j < end else Float32(0)
-            total = total * rescale + p.reduce_add()
-            # Columns of the accumulator are heads 2t and 2t + 1; their factors are in quads 2t and 2t + 1.
-            var even = warp.shuffle_idx(rescale, UInt32(8 * t))
-            var odd = warp.shuffle_idx(rescale, UInt32(8 * t + 4))
-            var factors = SIMD[F32, 4](even, odd, even, odd)
-            var weights = p.cast[dtype]()
-            comptime for c in range(chunks):
-                var v0 = values[unsafe_offset=c]
-                var v1 = values[unsafe_offset=chunks + c]
-                var v2 = values[unsafe_offset=2 * chunks + c]
-                var v3 = values[unsafe_offset=3 * chunks + c]
-                comptime for j in range(4):
-                    var a = SIMD[dtype, 8](
-                        v0[j],
-                        v1[j],
-                        v0[4 + j],
-                        v1[4 + j],
-                        v2[j],
-                        v3[j],
-                        v2[4 + j],
-                        v3[4 + j],
-                    )
-                    comptime i = c * 4 + j
-                    acc[unsafe_offset=i] = mma_16x8x16(
-                        a, weights, acc[unsafe_offset=i] * factors
-                    )
-        total = group_sum[4](total)
+            attend_16_keys[D](
+                query,
+                keys,
+                values,
+                acc,
+                greatest,
+                total,
+                scale * Float32(log2e),
+                base,
+                begin,
+                end,
+            )
 
-        # Join the warps: sums[warp][head][d], stats[warp][head].
         var sums = stack_allocation[
             WARPS * GROUP * D,
             Float32,
             address_space=AddressSpace.SHARED,
             alignment=16,
-        ]()
-        var greatests = stack_allocation[
-            WARPS * GROUP, Float32, address_space=AddressSpace.SHARED
-        ]()
-        var totals = stack_allocation[
-            WARPS * GROUP, Float32, address_space=AddressSpace.SHARED
-        ]()
+        ]().as_unsafe_any_origin()
+        var stats = stack_allocation[
+            WARPS * GROUP * 2, Float32, address_space=AddressSpace.SHARED
+        ]().as_unsafe_any_origin()
         barrier()
-        if t == 0:
-            greatests[unsafe_offset=warp_index() * GROUP + g] = greatest
-            totals[unsafe_offset=warp_index() * GROUP + g] = total
-        comptime for c in range(chunks):
-            comptime for j in range(4):
-                var v = acc[unsafe_offset=c * 4 + j]
-                var d = c * 64 + g * 8 + j
-                comptime for e in range(4):
-                    if d + (e >> 1) * 4 < D:
-                        var head = 2 * t + (e & 1)
-                        sums[
-                            unsafe_offset=(warp_index() * GROUP + head) * D
-                            + d
-                            + (e >> 1) * 4
-                        ] = v[e]
+        store_state[D](sums, stats, acc, greatest, total, warp_index())
         barrier()
         for i in range(Int(thread_idx.x), head_count * D, WARPS * WARP_SIZE):
             var head = i // D
-            var best = Float32.MIN_FINITE
-            comptime for v in range(WARPS):
-                best = max(best, greatests[unsafe_offset=v * GROUP + head])
-            var numerator = Float32(0)
-            var denominator = Float32(0)
-            comptime for v in range(WARPS):
-                var weight = exp2(
-                    greatests[unsafe_offset=v * GROUP + head] - best
-                )
-                numerator += sums[unsafe_offset=v * GROUP * D + i] * weight
-                denominator += totals[unsafe_offset=v * GROUP + head] * weight
+            var joined = joined_state[D, WARPS](sums, stats, head, i % D)
+            var row = token * heads + head0 + head
             comptime if split:
-                var row = (token * heads + head0 + head) * splits + s
-                partial_sums[unsafe_offset=row * D + i % D] = numerator
+                row = row * splits + s
+                partial_sums[unsafe_offset=row * D + i % D] = joined[0]
                 if i % D == 0:
-                    partial_stats[unsafe_offset=row * 2] = best
-                    partial_stats[unsafe_offset=row * 2 + 1] = denominator
+                    partial_stats[unsafe_offset=row * 2] = joined[1]
+                    partial_stats[unsafe_offset=row * 2 + 1] = joined[2]
             else:
-                var result = (
-                    numerator / denominator if denominator > 0 else Float32(0)
-                )
-                o[
-                    unsafe_offset=(token * heads + head0 + head) * D + i % D
-                ] = result.cast[dtype]()
+                var result = joined[0] / joined[2] if joined[
+                    2
+                ] > 0 else Float32(0)
+                o[unsafe_offset=row * D + i % D] = result.cast[dtype]()
 
 
 def choose_splits(blocks: Int, units: Int, slots: Int) -> Int:
@@ -342,6 +271,7 @@ def attention_decode_gpu[
             Int32(splits),
             grid_dim=(splits, tiles, shape.requests),
             block_dim=WARPS * WARP_SIZE,
+            attributes=early_launch(),
         )
 
     if splits == 1:
@@ -364,5 +294,6 @@ def attention_decode_gpu[
         Int32(splits),
         grid_dim=(shape.heads, shape.requests),
         block_dim=WARPS * WARP_SIZE,
+        attributes=early_launch(),
     )
     _ = workspace^

@@ -1,7 +1,9 @@
 """Attention on a GPU; which kernel runs is decided here. The mathematics is in `attention.mojo`.
 
     bfloat16, float16 on NVIDIA
-        T = B, D a multiple of 8     attention_decode_gpu.mojo     one new token a request: bound by reading the cache
+        T = B, D a multiple of 8     one new token a request: bound by reading the cache
+            Hopper                   attention_decode_hopper_gpu.mojo    pages streamed by the copy engine, shared out evenly
+            else                     attention_decode_gpu.mojo           pages loaded into registers
         D a multiple of 16           attention_prefill_gpu.mojo    tiles of queries: bound by arithmetic
     everything else                  attention_simple_gpu.mojo     float32 products
 
@@ -19,6 +21,7 @@ decode of so many requests at 2,048 tokens:
 
 from .attention import AttentionShape
 from .attention_decode_gpu import attention_decode_gpu
+from .attention_decode_hopper_gpu import attention_decode_hopper_gpu
 from .attention_prefill_gpu import attention_prefill_gpu
 from .attention_simple_gpu import attention_simple_gpu
 from .common import Ptr
@@ -45,17 +48,30 @@ def attention_gpu[
     comptime if DeviceContext.default_device_info.api == "cuda" and dtype.is_half_float():
         comptime if D % 8 == 0 and D <= 256:
             if shape.tokens == shape.requests:
-                attention_decode_gpu[D](
-                    o,
-                    q,
-                    kv,
-                    row_offsets,
-                    context_lengths,
-                    page_table,
-                    scale,
-                    shape,
-                    ctx,
-                )
+                comptime if DeviceContext.default_device_info.compute >= 9.0:
+                    attention_decode_hopper_gpu[D](
+                        o,
+                        q,
+                        kv,
+                        row_offsets,
+                        context_lengths,
+                        page_table,
+                        scale,
+                        shape,
+                        ctx,
+                    )
+                else:
+                    attention_decode_gpu[D](
+                        o,
+                        q,
+                        kv,
+                        row_offsets,
+                        context_lengths,
+                        page_table,
+                        scale,
+                        shape,
+                        ctx,
+                    )
                 return
         comptime if D % 16 == 0 and D <= 256:
             attention_prefill_gpu[D](

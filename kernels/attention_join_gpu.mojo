@@ -7,7 +7,7 @@ sum a_s of the values weighted by the same. With m the greatest of all m_s:
 """
 
 from .common import Ptr
-from .gpu_common import load_vector, warp_index
+from .gpu_common import load_vector, wait_for_previous, warp_index
 from max.gpu import (
     MAX_THREADS_PER_BLOCK_METADATA,
     WARP_SIZE,
@@ -23,8 +23,6 @@ from std.memory import stack_allocation
 from std.utils import StaticTuple
 
 comptime WARPS = 4
-comptime GROUP = 8
-"""Query heads of a tile."""
 comptime UNIT = WARPS * 16
 """Keys of one round of a block."""
 comptime MAX_SPLITS = 64
@@ -71,6 +69,7 @@ def attention_join_kernel[
     var sums = stack_allocation[
         WARPS * D, Float32, address_space=AddressSpace.SHARED, alignment=16
     ]()
+    wait_for_previous()
     var end_token = Int(row_offsets[unsafe_offset=b + 1])
     for token in range(Int(row_offsets[unsafe_offset=b]), end_token):
         var keys = Int(context_lengths[unsafe_offset=b]) - end_token + token + 1

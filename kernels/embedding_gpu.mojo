@@ -6,7 +6,13 @@ An index outside the table gives zeros: an index is data, and data must not make
 """
 
 from .common import Ptr
-from .gpu_common import load_vector, store_vector, vector_width
+from .gpu_common import (
+    early_launch,
+    load_vector,
+    store_vector,
+    vector_width,
+    wait_for_previous,
+)
 from max.gpu import block_idx, thread_idx
 from max.gpu.host import DeviceContext
 from std.math import ceildiv
@@ -26,6 +32,7 @@ def gather_rows_kernel[
     source_rows: Int32,
 ):
     """One thread a vector of y; a row has `row_vectors` of them."""
+    wait_for_previous()
     var n = UInt32(block_idx.x) * UInt32(THREADS) + UInt32(thread_idx.x)
     if n >= vectors:
         return
@@ -66,6 +73,7 @@ def gather_rows_gpu[
             Int32(source_rows),
             grid_dim=ceildiv(vectors, THREADS),
             block_dim=THREADS,
+            attributes=early_launch(),
         )
 
     if count == 0:

@@ -11,12 +11,53 @@ from std.sys._assembly import inlined_assembly
 
 from .common import Ptr
 from max.gpu import WARP_SIZE, barrier, lane_id, thread_idx
+from max.gpu.host import DeviceContext
+from max.gpu.host.launch_attribute import LaunchAttribute
 from max.gpu.memory import AddressSpace
 from max.gpu.primitives import warp
+from max.gpu.primitives.grid_controls import PDLLevel, pdl_launch_attributes
 
 comptime SharedPtr[dtype: DType] = Pointer[
     Scalar[dtype], MutAnyOrigin, address_space=AddressSpace.SHARED
 ]
+
+
+comptime Registers[dtype: DType, width: Int] = Pointer[
+    SIMD[dtype, width], MutUntrackedOrigin
+]
+"""An array of a lane's own (`stack_allocation`): it stays in registers if every index is known when compiling."""
+
+comptime HAS_DEPENDENT_LAUNCH = (
+    DeviceContext.default_device_info.api == "cuda"
+    and DeviceContext.default_device_info.compute >= 9.0
+)
+"""From Hopper on a kernel may be launched before the one before it has ended."""
+
+
+def early_launch() -> List[LaunchAttribute]:
+    """For `enqueue_function(attributes=...)`: the kernel may start while the one before it on the stream still runs.
+
+    Its blocks then lie ready in place of being launched, which takes over a microsecond. It must call
+    `wait_for_previous` before it touches what an earlier kernel writes or reads, in every block: a kernel that skips it
+    could end, and let a later one go on, before an earlier one has ended. Before the wait it may read weights. (CUDA
+    Programming Guide, "Programmatic Dependent Launch and Synchronization".)
+    """
+    return pdl_launch_attributes(PDLLevel(1))
+
+
+@always_inline
+def wait_for_previous():
+    """Waits until all kernels queued before have ended and their writes are seen; then lets the next kernel start.
+
+    Nothing where the GPU starts kernels in order. Assembly, not the intrinsic: it says that memory changes.
+    """
+    comptime if HAS_DEPENDENT_LAUNCH:
+        inlined_assembly[
+            "griddepcontrol.wait; griddepcontrol.launch_dependents;",
+            NoneType,
+            constraints="~{memory}",
+            has_side_effect=True,
+        ]()
 
 
 @always_inline

@@ -16,12 +16,19 @@ sum does not care about the order of its terms, so k is renumbered, for x and w 
     w rows   |UNROLL |        |     |        |
              |slices |        |     |        |
 
-A warp starts UNROLL * (NT + row tiles) loads of 512 bytes before the first use: that, times the warps of an SM, must
-cover latency times bandwidth, about 16 KB an SM on an H100.
+A warp starts UNROLL * NT loads of 512 bytes before the first use, and where k is so long that it comes back for more, the
+next ones before it computes. Weights depend on no earlier kernel, so the first loads begin while the kernel before still
+runs (`wait_for_previous`); with k = 1024 that is all of them.
 """
 
 from .common import Ptr
-from .gpu_common import load_vector, warp_index
+from .gpu_common import (
+    Registers,
+    early_launch,
+    load_vector,
+    wait_for_previous,
+    warp_index,
+)
 from .mma_gpu import mma_16x8x16
 from max.gpu import (
     MAX_THREADS_PER_BLOCK_METADATA,
@@ -47,7 +54,7 @@ comptime SLICE = 32
     )
 )
 @__name(
-    t"mili_linear_skinny_{dtype}_{out_dtype}_{octets}_{tiles}_{warps}_{unroll}"
+    t"mili_linear_skinny_{dtype}_{out_dtype}_{octets}_{tiles}_{warps}_{unroll}_{once}"
 )
 def linear_skinny_kernel[
     dtype: DType,
@@ -56,6 +63,7 @@ def linear_skinny_kernel[
     tiles: Int,
     warps: Int,
     unroll: Int,
+    once: Bool,
 ](
     y: Ptr[out_dtype],
     x: Ptr[dtype],
@@ -65,6 +73,8 @@ def linear_skinny_kernel[
     k_: Int32,
 ):
     """Block b writes columns b * 8 * tiles ... of y [m, n] for m up to 8 * octets rows; 8 divides k.
+
+    once: k is at most warps * unroll * SLICE.
     """
     comptime F32 = DType.float32
     comptime row_tiles = ceildiv(octets, 2)
@@ -88,17 +98,28 @@ def linear_skinny_kernel[
     comptime for i in range(row_tiles * tiles):
         acc[unsafe_offset=i] = SIMD[F32, 4](0)
     var wv = stack_allocation[unroll * tiles, SIMD[dtype, 8]]()
+    var ahead = stack_allocation[unroll * tiles, SIMD[dtype, 8]]()
     var xv = stack_allocation[unroll * octets, SIMD[dtype, 8]]()
-    for start in range(
-        warp_index() * (unroll * SLICE), k, warps * unroll * SLICE
-    ):
+    comptime stride = warps * unroll * SLICE
+
+    @always_inline
+    def load_weights(into: Registers[dtype, 8], start: Int) {imm}:
+        comptime for u in range(unroll):
+            var inside = min(start + u * SLICE + t * 8, k - 8)
+            comptime for j in range(tiles):
+                into[unsafe_offset=u * tiles + j] = load_vector[dtype, 8](
+                    w, w_rows[unsafe_offset=j] + inside
+                )
+
+    var first_k = warp_index() * (unroll * SLICE)
+    load_weights(wv, first_k)
+    wait_for_previous()
+    for start in range(first_k, min(k, first_k + 1) if once else k, stride):
+        comptime if not once:
+            load_weights(ahead, start + stride)
         comptime for u in range(unroll):
             var at = start + u * SLICE + t * 8
             var inside = min(at, k - 8)
-            comptime for j in range(tiles):
-                wv[unsafe_offset=u * tiles + j] = load_vector[dtype, 8](
-                    w, w_rows[unsafe_offset=j] + inside
-                )
             comptime for i in range(octets):
                 var v = load_vector[dtype, 8](
                     x, x_rows[unsafe_offset=i] + inside
@@ -134,6 +155,9 @@ def linear_skinny_kernel[
                         acc[unsafe_offset=i * tiles + j] = mma_16x8x16(
                             a, b, acc[unsafe_offset=i * tiles + j]
                         )
+        comptime if not once:
+            comptime for i in range(unroll * tiles):
+                wv[unsafe_offset=i] = ahead[unsafe_offset=i]
 
     # partial[warp][row][column] of this block
     comptime rows = octets * 8
@@ -180,10 +204,13 @@ def linear_skinny_gpu[
     """Writes y [m, n] = x [m, k] @ w.T for m from 1 to 64 and k a multiple of 8.
     """
 
-    def go[octets: Int, tiles: Int, unroll: Int]() raises {imm}:
-        comptime warps = 8
+    def launch[
+        octets: Int, tiles: Int, warps: Int, unroll: Int, once: Bool
+    ]() raises {imm}:
         ctx.enqueue_function[
-            linear_skinny_kernel[dtype, out_dtype, octets, tiles, warps, unroll]
+            linear_skinny_kernel[
+                dtype, out_dtype, octets, tiles, warps, unroll, once
+            ]
         ](
             y,
             x,
@@ -193,26 +220,34 @@ def linear_skinny_gpu[
             Int32(k),
             grid_dim=ceildiv(n, 8 * tiles),
             block_dim=warps * WARP_SIZE,
+            attributes=early_launch(),
         )
 
-    var wide = n >= 8192
+    def go[octets: Int, tiles: Int, warps: Int, unroll: Int]() raises {imm}:
+        if k <= warps * unroll * SLICE:
+            launch[octets, tiles, warps, unroll, True]()
+        else:
+            launch[octets, tiles, warps, unroll, False]()
+
+    def few_rows[octets: Int]() raises {imm}:
+        # With few columns the warps of a block share k among them, so that all SMs have enough under way.
+        if n > 4096:
+            go[octets, 2, 8, 4]()
+        elif n > 2048 or k <= 1024:
+            go[octets, 1, 8, 4]()
+        elif k <= 2048:
+            go[octets, 1, 16, 4]()
+        else:
+            go[octets, 1, 24, 4]()
+
     if m <= 8:
-        if wide:
-            go[1, 2, 4]()
-        else:
-            go[1, 1, 4]()
+        few_rows[1]()
     elif m <= 16:
-        if wide:
-            go[2, 2, 4]()
-        else:
-            go[2, 1, 4]()
+        few_rows[2]()
     elif m <= 32:
-        if wide:
-            go[4, 4, 2]()
+        if n >= 8192:
+            go[4, 4, 8, 2]()
         else:
-            go[4, 2, 2]()
+            go[4, 2, 8, 2]()
     else:
-        if wide:
-            go[8, 2, 2]()
-        else:
-            go[8, 2, 2]()
+        go[8, 2, 8, 2]()

@@ -29,7 +29,14 @@ from max.gpu.host import DeviceContext
 from std.utils import StaticTuple
 
 from .common import Ptr
-from .gpu_common import block_sum, load_vector, store_vector, vector_width
+from .gpu_common import (
+    block_sum,
+    early_launch,
+    load_vector,
+    store_vector,
+    vector_width,
+    wait_for_previous,
+)
 
 
 @__llvm_metadata(
@@ -53,6 +60,7 @@ def rms_norm_kernel[
     var row = Int(block_idx.x) * cols
     var values = stack_allocation[vectors, SIMD[DType.float32, width]]()
     var squares = SIMD[DType.float32, width](0)
+    wait_for_previous()
     comptime for i in range(vectors):
         var e = (Int(thread_idx.x) + i * threads) * width
         values[unsafe_offset=i] = SIMD[DType.float32, width](0)
@@ -143,6 +151,7 @@ def launch[
             eps,
             grid_dim=rows,
             block_dim=threads,
+            attributes=early_launch(),
         )
 
     if cols % width == 0 and cols <= 128 * width:

@@ -25,12 +25,14 @@ from max.gpu.host import DeviceContext
 
 from .common import Ptr
 from .gpu_common import (
+    early_launch,
     group_sum,
     load_vector,
     log2_exact,
     pow2_at_least,
     store_vector,
     vector_width,
+    wait_for_previous,
 )
 
 comptime THREADS = 256
@@ -71,6 +73,7 @@ def qk_norm_rope_write_kernel[
     comptime lanes = min(pow2_at_least(half // width), 32)
     comptime steps = ceildiv(half // width, lanes)
 
+    wait_for_previous()
     var n = UInt32(block_idx.x) * UInt32(THREADS) + UInt32(thread_idx.x)
     var item = n // UInt32(lanes)
     var lane = Int(n % UInt32(lanes))
@@ -192,4 +195,5 @@ def qk_norm_rope_write_gpu[
         UInt32(log2_exact(page_size)),
         grid_dim=ceildiv(threads, THREADS),
         block_dim=THREADS,
+        attributes=early_launch(),
     )

@@ -9,7 +9,13 @@ Divisions are of 32 bits: a GPU divides 64-bit integers in software.
 """
 
 from .common import Ptr
-from .gpu_common import load_vector, store_vector, vector_width
+from .gpu_common import (
+    early_launch,
+    load_vector,
+    store_vector,
+    vector_width,
+    wait_for_previous,
+)
 from max.gpu import block_idx, thread_idx
 from max.gpu.host import DeviceContext
 from std.math import ceildiv, exp, exp2, fma
@@ -46,6 +52,7 @@ def swiglu_kernel[
 ](y: Ptr[dtype], gate_up: Ptr[dtype], vectors: UInt32, row_vectors: UInt32):
     """One thread a vector; `row_vectors` vectors of `width` elements make one output row.
     """
+    wait_for_previous()
     var n = UInt32(block_idx.x) * UInt32(THREADS) + UInt32(thread_idx.x)
     if n >= vectors:
         return
@@ -79,6 +86,7 @@ def swiglu_gpu[
             UInt32(width // w),
             grid_dim=ceildiv(vectors, THREADS),
             block_dim=THREADS,
+            attributes=early_launch(),
         )
 
     if rows == 0:

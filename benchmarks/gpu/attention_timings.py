@@ -18,29 +18,35 @@ def decode(bench: Bench) -> None:
         for batch in (1, 16, 128) if bench.quick else (1, 8, 32, 64, 128, 256):
             for context in (512, 2048, 8192):
                 if batch * context * model.kv_heads * model.dim * 4 < 20e9:
-                    bench.run(f"decode {model.name} {batch} {context}", one_decode, bench, model, batch, context)
+                    bench.run(f"decode {model.name} {batch} {context}", one_decode, bench, model, [context] * batch)
+    # Requests that came at different times, as in the engine: the even spread of 100 to 2,000 tokens.
+    for batch in (16, 64, 256):
+        contexts = [100 + 1900 * i // (batch - 1) for i in range(batch)]
+        bench.run(f"decode of different lengths, {batch}", one_decode, bench, MODELS[0], contexts)
 
 
-def one_decode(bench: Bench, model: Model, batch: int, context: int) -> None:
-    """One batch at one context length on shuffled pages of 16; the peer reads a dense cache of the same size."""
+def one_decode(bench: Bench, model: Model, contexts: list[int]) -> None:
+    """One batch on shuffled pages of 16; the peer reads a dense cache of the same size, if all are of one length."""
     kv_heads, d, page_size = model.kv_heads, model.dim, 16
-    each = batch * context * kv_heads * d * 4
+    batch, context = len(contexts), max(contexts)
+    each = sum(contexts) * kv_heads * d * 4
     count = -(-context // page_size)
     table = torch.randperm(batch * count, device="cuda", dtype=torch.int32).view(batch, count).contiguous()
     offsets = torch.arange(batch + 1, device="cuda", dtype=torch.int32)
-    lengths = int32([context] * batch)
+    lengths = int32(contexts)
     copies = copies_for(each, 12)
     kv = [empty(batch * count, 2, kv_heads, page_size, d).normal_() for _ in range(copies)]
     q = randn(batch, model.heads, d)
     o = torch.empty_like(q)
     theirs = None
-    if each < 3e9:
+    if each < 3e9 and min(contexts) == context:
         dense = [randn(2, batch, kv_heads, context, d) for _ in range(copies)]
 
         def theirs(i: int) -> None:
             functional.scaled_dot_product_attention(q[:, :, None], dense[i][0], dense[i][1], enable_gqa=True)
 
-    row: dict[str, object] = {"op": "decode", "model": model.name, "batch": batch, "context": context}
+    row: dict[str, object] = {"op": "decode", "model": model.name, "batch": batch}
+    row["context"] = context if min(contexts) == context else f"{min(contexts)}-{context}"
     bench.both(
         row,
         lambda i: bench.kernels.attention(o, q, kv[i], offsets, lengths, table, d**-0.5),

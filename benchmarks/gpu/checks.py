@@ -195,6 +195,8 @@ def paged(new: list[int], contexts: list[int], heads: int, kv_heads: int, dim: i
 def check_attention(k: Kernels, report: Report) -> None:
     """Decode, prefill, mixed, windows, head ratios 1 to 16, page sizes 8 to 128, lengths around every boundary."""
     decode = [[1], [2], [15], [16], [17], [63, 64, 65], [127, 128, 129, 1], [1000, 3, 511, 512, 513], [3000]]
+    # More requests than lanes, and than a warp looks at together, of all lengths: items cut anywhere among the blocks.
+    decode += [[1 + 7919 * i % 700 for i in range(n)] for n in (40, 300)]
     prefill = [
         ([5], [5]),
         ([64], [64]),

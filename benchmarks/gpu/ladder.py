@@ -53,7 +53,8 @@ STEPS: dict[str, dict[str, str]] = {
     "decode": {
         "thread": "a thread a head",
         "block": "a block a head, online softmax",
-        "engine": "tensor cores, split context: the engine's",
+        "registers": "tensor cores, split context, pages to registers",
+        "engine": "pages streamed by the copy engine: the engine's",
     },
 }
 DEFAULT_ROWS = {"linear": [1, 8, 128, 2048], "rms_norm": [1, 256, 8192], "prefill": [512, 2048], "decode": [1, 32]}

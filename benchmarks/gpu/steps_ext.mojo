@@ -5,6 +5,7 @@ elements are bfloat16. What needs NVIDIA's tensor cores or asynchronous copies i
 """
 
 from kernels.attention import AttentionShape
+from kernels.attention_decode_gpu import attention_decode_gpu
 from kernels.attention_gpu import attention_gpu
 from kernels.attention_simple_gpu import attention_simple_gpu
 from kernels.common import Ptr
@@ -171,6 +172,13 @@ def attention(a: PythonObject) raises -> PythonObject:
         attention_tiled_gpu.attention[D](
             o, q, kv, offsets, lengths, table, scale, shape, ctx
         )
+    elif name == "registers":
+        comptime if NVIDIA:
+            attention_decode_gpu[D](
+                o, q, kv, offsets, lengths, table, scale, shape, ctx
+            )
+            return PythonObject(None)
+        raise Error("attention has no step ", name, " on this GPU")
     elif name == "engine":
         attention_gpu[D](o, q, kv, offsets, lengths, table, scale, shape, ctx)
     else:

@@ -6,6 +6,7 @@ tests/kernels/test_ptx.py reads it. What Hopper alone has is left out for other 
 from kernels.argmax_gpu import argmax_gpu
 from kernels.attention import AttentionShape
 from kernels.attention_decode_gpu import attention_decode_gpu
+from kernels.attention_decode_hopper_gpu import attention_decode_hopper_gpu
 from kernels.attention_prefill_gpu import attention_prefill_gpu
 from kernels.attention_simple_gpu import attention_simple_gpu
 from kernels.embedding_gpu import gather_rows_gpu
@@ -67,6 +68,9 @@ def main() raises:
         table_width=8,
         window=0,
     )
+    comptime if DeviceContext.default_device_info.compute >= 9.0:
+        attention_decode_hopper_gpu[128](p, p, p, i, i, i, one, shape, ctx)
+        attention_decode_hopper_gpu[80](p, p, p, i, i, i, one, shape, ctx)
     attention_simple_gpu[128](p, p, p, i, i, i, one, shape, ctx)
     attention_decode_gpu[128](p, p, p, i, i, i, one, shape, ctx)
     attention_prefill_gpu[128](p, p, p, i, i, i, one, shape, ctx)

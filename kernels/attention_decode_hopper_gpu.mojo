@@ -1,0 +1,455 @@
+"""Attention of one new token a request on Hopper: the copy engine streams pages, tensor cores keep up with it.
+
+Time is the time to read keys and values once. A warp that loads into its registers has nothing under way while it
+computes; here one warp does nothing but ask for pages, a block's head start being STAGES units of 64 keys:
+
+    pages of the cache       [pages, 2, KH, PS, D]: PS x D elements of a head are contiguous, one bulk copy
+       |
+    producer warp            lane i asks for piece i of the block's units, a page or 64 keys of one, keys and values
+       v
+    ring in shared memory    | K 64 x D | V 64 x D | x STAGES          192 KB under way on each SM
+       v
+    four consumer warps      16 keys each: attention_decode_tile_gpu.mojo; their states are joined at an item's end
+
+What a block works on, and how its parts find together: attention_decode_plan_gpu.mojo. Rows of a stage are as in memory,
+without a swizzle: reading keys meets two rows in a bank, reading values four, a third of what shared memory can do.
+"""
+
+from .attention import AttentionShape
+from .attention_decode_join_gpu import (
+    MAX_PARTS,
+    attention_decode_join_kernel,
+)
+from .attention_decode_join_gpu import WARPS as JOIN_WARPS
+from .attention_decode_plan_gpu import UNIT, Lengths, Share, share_of
+from .attention_decode_tile_gpu import (
+    GROUP,
+    attend_16_keys,
+    joined_state,
+    key_slices,
+    load_query,
+    store_state,
+    value_chunks,
+)
+from .bulk_copy_gpu import (
+    Barriers,
+    Stage,
+    arrive,
+    arrive_and_expect,
+    copy_bulk,
+    fence_barriers,
+    init_barrier,
+    wait_barrier,
+)
+from .common import Ptr
+from .gpu_common import (
+    early_launch,
+    log2_exact,
+    wait_for_previous,
+    warp_index,
+)
+from max.gpu import (
+    MAX_THREADS_PER_BLOCK_METADATA,
+    WARP_SIZE,
+    barrier,
+    block_idx,
+    grid_dim,
+    lane_id,
+    thread_idx,
+)
+from max.gpu.host import DeviceContext, FuncAttribute
+from max.gpu.memory import AddressSpace, external_memory
+from max.gpu.sync import syncwarp
+from std.math import ceildiv
+from std.math.constants import log2e
+from std.memory import stack_allocation
+from std.sys import size_of
+from std.sys._assembly import inlined_assembly
+from std.utils import StaticTuple
+
+comptime WARPS = UNIT // 16
+"""Consumer warps of a block; one more is the producer."""
+comptime THREADS = (WARPS + 1) * WARP_SIZE
+
+
+def stages[D: Int]() -> Int:
+    """Units under way in a block; D up to 128 leaves room for two blocks on an SM.
+    """
+    return 3 if D <= 128 else 2
+
+
+def blocks_per_sm[D: Int]() -> Int:
+    """Blocks that share an SM."""
+    return 2 if D <= 128 else 1
+
+
+def shared_bytes[D: Int, dtype: DType]() -> Int:
+    """The ring, and the states of the consumer warps."""
+    return (
+        stages[D]() * 2 * UNIT * D * size_of[dtype]()
+        + WARPS * GROUP * (D + 2) * 4
+    )
+
+
+@always_inline
+def consumers_barrier():
+    """Holds the consumer warps until all of them are here."""
+    comptime threads = WARPS * WARP_SIZE
+    inlined_assembly[
+        "bar.sync 1, $0;",
+        NoneType,
+        constraints="n,~{memory}",
+        has_side_effect=True,
+    ](Int32(threads))
+
+
+@fieldwise_init
+struct Ring[D: Int, dtype: DType](TrivialRegisterPassable):
+    """Stages in shared memory with their barriers, and how many uses there have been.
+    """
+
+    comptime STAGE = 2 * UNIT * Self.D
+    var memory: Stage[Self.dtype]
+    var barriers: Barriers
+    var uses: Int
+
+    @always_inline
+    def stage(self) -> Stage[Self.dtype]:
+        return self.memory.unsafe_offset(
+            self.uses % stages[Self.D]() * Self.STAGE
+        )
+
+    @always_inline
+    def full(self) -> Barriers:
+        return self.barriers.unsafe_offset(self.uses % stages[Self.D]())
+
+    @always_inline
+    def empty(self) -> Barriers:
+        return self.full().unsafe_offset(stages[Self.D]())
+
+    @always_inline
+    def phase(self) -> Int:
+        return (self.uses // stages[Self.D]()) & 1
+
+
+@__llvm_metadata(
+    MAX_THREADS_PER_BLOCK_METADATA=StaticTuple[Int32, 1](Int32(THREADS)),
+    `nvvm.minctasm`=SIMDLength(blocks_per_sm[D]()),
+)
+@__name(t"mili_attention_decode_hopper_{dtype}_{D}")
+def attention_decode_hopper_kernel[
+    D: Int, dtype: DType
+](
+    o: Ptr[dtype],
+    sums: Ptr[DType.float32],
+    stats: Ptr[DType.float32],
+    notes: Ptr[DType.int32],
+    q: Ptr[dtype],
+    kv: Ptr[dtype],
+    row_offsets: Ptr[DType.int32],
+    context_lengths: Ptr[DType.int32],
+    page_table: Ptr[DType.int32],
+    scale: Float32,
+    tokens: Int32,
+    requests: Int32,
+    heads_: Int32,
+    kv_heads_: Int32,
+    page_shift: Int32,
+    table_width: Int32,
+    window: Int32,
+):
+    """Block p computes its share of the units; 8 divides D."""
+    comptime F32 = DType.float32
+    comptime STAGES = stages[D]()
+    var heads = Int(heads_)
+    var kv_heads = Int(kv_heads_)
+    var group = heads // kv_heads
+    var group_tiles = ceildiv(group, GROUP)
+    var tiles = kv_heads * group_tiles
+    var block = Int(block_idx.x)
+    var shared = external_memory[
+        Scalar[dtype], address_space=AddressSpace.SHARED, alignment=128
+    ]()
+    var memory = Stage[dtype](unsafe_from_address=Int(shared))
+    var barriers = stack_allocation[
+        2 * STAGES, UInt64, address_space=AddressSpace.SHARED, alignment=8
+    ]()
+    if thread_idx.x == 0:
+        comptime for s in range(STAGES):
+            init_barrier(barriers.unsafe_offset(s), 1)
+            init_barrier(barriers.unsafe_offset(STAGES + s), WARPS)
+        fence_barriers()
+    barrier()
+    wait_for_previous()
+    var lengths = Lengths(
+        row_offsets.unsafe_origin_cast[MutUntrackedOrigin](),
+        context_lengths.unsafe_origin_cast[MutUntrackedOrigin](),
+        Int(requests),
+        Int(window),
+    )
+    var share = share_of(block, Int(grid_dim.x), lengths, Int(tokens), tiles)
+    var ring = Ring[D, dtype](memory, barriers, 0)
+    if warp_index() == WARPS:
+        fetch(
+            ring,
+            share,
+            lengths,
+            kv,
+            page_table,
+            tiles,
+            group_tiles,
+            kv_heads,
+            Int(page_shift),
+            Int(table_width),
+        )
+        return
+
+    var states = memory.unsafe_offset(STAGES * Ring[D, dtype].STAGE)
+    var warp_sums = states.unsafe_bitcast[Float32]().as_unsafe_any_origin()
+    var warp_stats = warp_sums.unsafe_offset(WARPS * GROUP * D)
+    var lane = Int(lane_id())
+    var g = lane >> 2
+    var t = lane & 3
+    var row0 = warp_index() * 16
+    var query = stack_allocation[key_slices[D](), SIMD[dtype, 8]]()
+    var keys = stack_allocation[2 * key_slices[D](), SIMD[dtype, 8]]()
+    var values = stack_allocation[4 * value_chunks[D](), SIMD[dtype, 8]]()
+    var acc = stack_allocation[4 * value_chunks[D](), SIMD[F32, 4]]()
+    if thread_idx.x == 0:
+        notes[unsafe_offset=block * 4 + 3] = 0
+    while share.units > 0:
+        var item = lengths.item(share.token)
+        var kv_head = share.tile // group_tiles
+        var head0 = kv_head * group + share.tile % group_tiles * GROUP
+        var head_count = min(GROUP, (kv_head + 1) * group - head0)
+        var units = item.units()
+        var count = min(units - share.offset, share.units)
+        load_query[D](query, q, share.token * heads + head0, head_count)
+        comptime for i in range(4 * value_chunks[D]()):
+            acc[unsafe_offset=i] = SIMD[F32, 4](0)
+        var greatest = Float32.MIN_FINITE
+        var total = Float32(0)
+        for unit in range(count):
+            var base = (item.first_unit() + share.offset + unit) * UNIT + row0
+            wait_barrier(ring.full(), ring.phase())
+            # A warp whose keys are all outside has nothing to add.
+            if base < item.end and base + 16 > item.begin:
+                var stage = ring.stage()
+                comptime for i in range(2):
+                    comptime for c in range(key_slices[D]()):
+                        var at = c * 32 + t * 8
+                        comptime if D % 32 != 0:
+                            at = min(at, D - 8)  # the query is zero there
+                        keys[
+                            unsafe_offset=i * key_slices[D]() + c
+                        ] = stage.unsafe_load[width=8, alignment=16](
+                            (row0 + i * 8 + g) * D + at
+                        )
+                comptime for i in range(4):
+                    var r = 2 * t + (i & 1) + (i >> 1) * 8
+                    var inside = base + r < item.end and base + r >= item.begin
+                    comptime for c in range(value_chunks[D]()):
+                        var at = c * 64 + g * 8
+                        comptime if D % 64 != 0:
+                            at = min(at, D - 8)  # those sums are not stored
+                        var v = stage.unsafe_load[width=8, alignment=16](
+                            (UNIT + row0 + r) * D + at
+                        )
+                        # What lies outside may be anything, also not a number.
+                        values[
+                            unsafe_offset=i * value_chunks[D]() + c
+                        ] = v if inside else SIMD[dtype, 8](0)
+                attend_16_keys[D](
+                    query,
+                    keys,
+                    values,
+                    acc,
+                    greatest,
+                    total,
+                    scale * Float32(log2e),
+                    base,
+                    item.begin,
+                    item.end,
+                )
+            syncwarp()
+            if lane == 0:
+                arrive(ring.empty())
+            ring.uses += 1
+
+        consumers_barrier()  # the states of the item before have been read
+        store_state[D](
+            warp_sums, warp_stats, acc, greatest, total, warp_index()
+        )
+        consumers_barrier()
+        var whole = share.offset == 0 and count == units
+        var place = (2 * block + (1 if share.offset == 0 else 0)) * GROUP
+        for i in range(Int(thread_idx.x), head_count * D, WARPS * WARP_SIZE):
+            var head = i // D
+            var joined = joined_state[D, WARPS](
+                warp_sums, warp_stats, head, i % D
+            )
+            if whole:
+                var result = joined[0] / joined[2] if joined[
+                    2
+                ] > 0 else Float32(0)
+                o[
+                    unsafe_offset=(share.token * heads + head0 + head) * D
+                    + i % D
+                ] = result.cast[dtype]()
+            else:
+                sums[unsafe_offset=(place + head) * D + i % D] = joined[0]
+                if i % D == 0:
+                    stats[unsafe_offset=(place + head) * 2] = joined[1]
+                    stats[unsafe_offset=(place + head) * 2 + 1] = joined[2]
+        if share.offset == 0 and not whole and thread_idx.x == 0:
+            var last = share.block_of(share.before + units - 1)
+            notes.unsafe_store[width=4, alignment=16](
+                block * 4,
+                SIMD[DType.int32, 4](
+                    Int32(share.token),
+                    Int32(head0),
+                    Int32(head_count),
+                    Int32(last - block + 1),
+                ),
+            )
+        share.advance(count, units, tiles)
+
+
+@always_inline
+def fetch[
+    D: Int, dtype: DType
+](
+    ring_: Ring[D, dtype],
+    share_: Share,
+    lengths: Lengths,
+    kv: Ptr[dtype],
+    page_table: Ptr[DType.int32],
+    tiles: Int,
+    group_tiles: Int,
+    kv_heads: Int,
+    shift: Int,
+    table_width: Int,
+):
+    """The producer warp: brings in the units of a share, a stage each.
+
+    Pieces are of one page, or of 64 keys of one; lane i has piece i of the next 32, so that the page table is read
+    once for all of them.
+    """
+    var ring = ring_
+    var share = share_
+    var lane = Int(lane_id())
+    var piece_shift = min(shift, 6)
+    var piece = 1 << piece_shift
+    var pieces = UNIT >> piece_shift
+    var batch = WARP_SIZE // pieces
+    var value_step = (kv_heads << shift) * D
+    while share.units > 0:
+        var item = lengths.item(share.token)
+        var kv_head = share.tile // group_tiles
+        var units = item.units()
+        var count = min(units - share.offset, share.units)
+        var first = (item.first_unit() + share.offset) * UNIT
+        var table = page_table.unsafe_offset(item.request * table_width)
+        for start in range(0, count, batch):
+            var key = first + start * UNIT + lane * piece
+            var mine = key < item.end and lane < (count - start) * pieces
+            var source = kv
+            if mine:
+                var page = Int(table[unsafe_offset=key >> shift])
+                source = kv.unsafe_offset(
+                    (
+                        ((page * 2 * kv_heads + kv_head) << shift)
+                        + (key & ((1 << shift) - 1))
+                    )
+                    * D
+                )
+            for unit in range(min(batch, count - start)):
+                if ring.uses >= stages[D]():
+                    wait_barrier(ring.empty(), ring.phase() ^ 1)
+                var left = item.end - (first + (start + unit) * UNIT)
+                if lane == 0:
+                    arrive_and_expect(
+                        ring.full(),
+                        min(pieces, ceildiv(left, piece))
+                        * (2 * piece * D * size_of[dtype]()),
+                    )
+                syncwarp()
+                var slot = lane - unit * pieces
+                if mine and slot >= 0 and slot < pieces:
+                    var target = ring.stage().unsafe_offset(slot * piece * D)
+                    comptime bytes_a_key = D * size_of[dtype]()
+                    copy_bulk(target, source, piece * bytes_a_key, ring.full())
+                    copy_bulk(
+                        target.unsafe_offset(UNIT * D),
+                        source.unsafe_offset(value_step),
+                        piece * bytes_a_key,
+                        ring.full(),
+                    )
+                ring.uses += 1
+        share.advance(count, units, tiles)
+
+
+def attention_decode_hopper_gpu[
+    D: Int, dtype: DType
+](
+    o: Ptr[dtype],
+    q: Ptr[dtype],
+    kv: Ptr[dtype],
+    row_offsets: Ptr[DType.int32],
+    context_lengths: Ptr[DType.int32],
+    page_table: Ptr[DType.int32],
+    scale: Float32,
+    shape: AttentionShape,
+    ctx: DeviceContext,
+) raises:
+    """Writes o [T, H, D] when there are as many tokens as requests; 8 divides D, D at most 256.
+    """
+    comptime blocks = min(
+        blocks_per_sm[D]() * DeviceContext.default_device_info.sm_count,
+        MAX_PARTS,
+    )
+    comptime bytes = shared_bytes[D, dtype]()
+    var places = 2 * blocks * GROUP
+    var workspace = ctx.enqueue_create_buffer[DType.float32](
+        places * (D + 2) + 4 * blocks
+    )
+    var sums = workspace.unsafe_ptr().as_unsafe_any_origin()
+    var stats = sums.unsafe_offset(places * D)
+    var notes = stats.unsafe_offset(places * 2).unsafe_bitcast[Int32]()
+    ctx.enqueue_function[attention_decode_hopper_kernel[D, dtype]](
+        o,
+        sums,
+        stats,
+        notes,
+        q,
+        kv,
+        row_offsets,
+        context_lengths,
+        page_table,
+        scale,
+        Int32(shape.tokens),
+        Int32(shape.requests),
+        Int32(shape.heads),
+        Int32(shape.kv_heads),
+        Int32(log2_exact(shape.page_size)),
+        Int32(shape.table_width),
+        Int32(shape.window),
+        grid_dim=blocks,
+        block_dim=THREADS,
+        shared_mem_bytes=bytes,
+        func_attribute=FuncAttribute.MAX_DYNAMIC_SHARED_SIZE_BYTES(
+            UInt32(bytes)
+        ),
+        attributes=early_launch(),
+    )
+    ctx.enqueue_function[attention_decode_join_kernel[D, dtype]](
+        o,
+        sums,
+        stats,
+        notes,
+        Int32(shape.heads),
+        grid_dim=(blocks, min(GROUP, shape.heads // shape.kv_heads)),
+        block_dim=JOIN_WARPS * WARP_SIZE,
+        attributes=early_launch(),
+    )
+    _ = workspace^
