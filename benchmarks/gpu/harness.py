@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 CACHE_BYTES = 150e6
 """Inputs rotate among buffers of at least this size in all, three times the L2 cache of an H100."""
 
@@ -65,6 +66,16 @@ def poison(shape: Any, dtype: torch.dtype) -> torch.Tensor:
     """An output full of NaN (integers: -7), so that elements never written show."""
     filler = float("nan") if dtype.is_floating_point else -7
     return torch.full(shape, filler, dtype=dtype, device="cuda")
+
+
+def randn(*shape: int, dtype: torch.dtype = BF16, scale: float = 1.0) -> torch.Tensor:
+    """Normal random numbers on the GPU."""
+    return (torch.randn(*shape, device="cuda") * scale).to(dtype)
+
+
+def int32(values: list[int]) -> torch.Tensor:
+    """An int32 tensor on the GPU."""
+    return torch.tensor(values, dtype=torch.int32, device="cuda")
 
 
 def copies_for(bytes_each: float, most: int = 64) -> int:

@@ -36,8 +36,8 @@ SHUTDOWN = 8.0
 """Seconds that ending a run takes at most; it starts so long before the time limit."""
 
 
-def build(shape: str, device: str) -> Any:
-    """The model of a shape as transformers builds it, bfloat16, random weights, end tokens unknown."""
+def build(shape: str, device: str, dtype: str = "bfloat16", **more: Any) -> Any:
+    """The model of a shape as transformers builds it, with `more` arguments, random weights, and no end tokens."""
     import torch
     from transformers import AutoModelForCausalLM, Qwen3Config
 
@@ -60,7 +60,7 @@ def build(shape: str, device: str) -> Any:
     )
     torch.manual_seed(0)
     with torch.device(device):
-        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), **more).eval()
 
 
 def batch(options: argparse.Namespace, deadline: float) -> dict[str, Any]:
