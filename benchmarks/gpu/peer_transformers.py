@@ -239,8 +239,8 @@ def main() -> int:
     options = arguments()
     if options.part:
         deadline = time.monotonic() + options.time_limit - SHUTDOWN
-        print(json.dumps(PARTS[options.part](options, deadline)))
-        return 0
+        print(json.dumps(PARTS[options.part](options, deadline)), flush=True)
+        os._exit(0)  # the thread that generates may still be in a step, and Python would wait for it
     report: dict[str, Any] = {"info": environment(options.device), "model_shape": options.model_shape}
     for name in options.only:
         report[name] = run_part(name)
