@@ -63,6 +63,7 @@ class NullModel:
 
     config = NullConfig()
     samples_on_device = True
+    runs_ahead = True
 
     def forward(self, batch: Batch, _cache: Cache, _sampling: NDArray[np.float32] | None = None) -> NullOutput:
         return NullOutput(np.ones(len(batch.logit_rows), np.int32))

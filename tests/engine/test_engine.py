@@ -12,8 +12,15 @@ import pytest
 from mili.engine import Engine, EngineOptions
 from mili.errors import ConfigError, EngineStoppedError, QueueFullError, RequestError
 from mili.sampling import SamplingParams
-from tests.engine.fakes import FakeCache, FakeModel, expected, fake_tokenizer
+from tests.engine.fakes import AheadModel, FakeCache, FakeModel, expected, fake_tokenizer
 from tests.engine.radix_oracle import check_tree
+
+
+@pytest.fixture(autouse=True, params=[FakeModel, AheadModel], ids=["read first", "ahead"])
+def kind(request, monkeypatch):
+    """Every test runs with a model whose tokens are read before the next step, and with one that is given it before."""
+    monkeypatch.setitem(globals(), "Model", request.param)
+    return request.param
 
 
 def greedy(max_tokens=8, **options):
@@ -22,7 +29,7 @@ def greedy(max_tokens=8, **options):
 
 def make(num_pages=200, model=None, **options):
     cache = FakeCache(num_pages, 8)
-    model = model or FakeModel(cache)
+    model = model or Model(cache)  # noqa: F821 (set by the fixture)
     options = {"max_running": 16, "max_batch_tokens": 128} | options
     return Engine(model, fake_tokenizer(), cache, EngineOptions(**options))
 
@@ -265,14 +272,7 @@ def test_a_failed_step_ends_its_requests_and_the_engine_goes_on():
 
 def test_logits_that_are_no_numbers_end_one_request_alone():
     engine = make()
-    forward = engine.model.forward
-
-    def poisoned(batch, cache):
-        output = forward(batch, cache)
-        output._logits[batch.tokens[batch.row_offsets[1:] - 1] == 99] = np.nan
-        return output
-
-    engine.model.forward = poisoned
+    engine.model.poison = 99
     bad = engine.submit([1, 99], SamplingParams(max_tokens=5))
     good = engine.submit([1, 2], SamplingParams(max_tokens=5, ignore_eos=True, logit_bias={99: -100}))
     assert good.result().outputs[0].finish_reason == "length"
@@ -288,7 +288,7 @@ def test_a_bug_in_the_engine_leaves_nobody_waiting(monkeypatch):
     with make() as engine:
         handle = engine.submit([1], greedy(500))
         next(handle.stream(timeout=10))
-        engine._scheduler.schedule = lambda: 1 / 0
+        engine._scheduler.schedule = lambda ahead: 1 / 0
         with pytest.raises(RuntimeError, match="division by zero"):
             engine.generate([1], greedy(5), progress=False)
         assert handle.result(timeout=10).outputs[0].finish_reason == "error"
@@ -323,7 +323,7 @@ def test_what_cannot_be_served_is_refused_at_once():
 
 def test_text_needs_a_tokenizer():
     cache = FakeCache(20, 8)
-    engine = Engine(FakeModel(cache), None, cache)
+    engine = Engine(Model(cache), None, cache)  # noqa: F821
     with pytest.raises(RequestError, match="give token ids"):
         engine.submit("hello")
     with pytest.raises(RequestError, match="stop strings need a tokenizer"):
@@ -451,7 +451,7 @@ def test_the_model_draws_what_needs_no_host():
     prompts = [[1, 2], [3], [4, 5]]
     on_host = make().generate(prompts, cases, progress=False)
     cache = FakeCache(200, 8)
-    model = FakeModel(cache)
+    model = Model(cache)  # noqa: F821
     model.samples_on_device = True
     engine = Engine(model, fake_tokenizer(), cache, EngineOptions(max_running=16, decode_buckets=(4, 8)))
     on_device = engine.generate(prompts, cases, progress=False)
