@@ -6,8 +6,8 @@ page table that the scheduler pads decode steps to, all reading the same device 
     tokens | positions | slots | context lengths | sampling fields | page table      int32 words, each part on 256 bytes
 
 A step writes them into pinned host memory of the same layout and copies that over in one piece; row offsets and logit
-rows are always 0, 1, 2, ... and stay on the device. Tokens that the step before has drawn and the host does not know yet
-are copied from its output to a place of their own, where the graph looks them up (kernels/resolve_tokens.mojo).
+rows are always 0, 1, 2, ... and stay on the device. Tokens that the step before has drawn and the host does not know
+yet are copied from its output to a place of their own, where the graph looks them up (kernels/resolve_tokens.mojo).
 """
 
 from collections.abc import Callable, Sequence

@@ -5,13 +5,14 @@ A model that only queues a step (`runs_ahead`) is given the next one before the 
     host     launch 2 | deliver 1 | launch 3 | deliver 2 | ...       Python runs while the device does
     device     step 1 |        step 2 |         step 3 | ...          the next step is always queued
 
-The device feeds itself its own tokens, and the scheduler knows everything else a decode step needs. A request that turns
-out to have ended is in the step after it once more; that token is dropped. Not so when a row of the step is sampled on
-the host, nor when a request has to be preempted: then the tokens are read first. The tokens are the same in both orders.
+The device feeds itself its own tokens, and the scheduler knows everything else that a decode step needs. A request
+that turns out to have ended is in one more step; that token is dropped. When a row of the step is sampled on the host,
+or a request has to be preempted, the tokens are read first. Either way they are the same.
 """
 
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -166,7 +167,10 @@ class EngineCore:
 
     def _fail(self, error: BaseException) -> None:
         """A step that raised: its requests end with an error, and no page of it stays in the cache."""
-        self._flight = None
+        behind, self._flight = self._flight, None
+        if behind is not None and behind.output is not None:
+            with suppress(Exception):
+                _ = behind.output.tokens  # waits: what it reads from must not be written by the step after the next
         self.metrics.failed_steps += 1
         self.last_error = f"{type(error).__name__}: {error}"
         reason: FinishReason = "error" if isinstance(error, Exception) else "cancel"

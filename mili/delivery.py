@@ -46,7 +46,7 @@ class Delivery:
 
     def book_preempted(self, step: Step) -> None:
         """Requests have lost their slots."""
-        for request, slot in zip(step.preempted, step.preempted_slots, strict=True):
+        for request, slot in step.preempted.items():
             output: Output = request.owner  # type: ignore[assignment]
             output.last_token_at = float(self._last_time[slot])
 

@@ -33,27 +33,27 @@ from mili.kernel_path import kernel_path
 from mili.kv_cache import PagedKVCache
 from mili.packing import Tensor
 from mili.rope import cos_sin_table
-from mili.staging import TokenLanding
+from mili.staging import Landed, TokenLanding
 
 _COS_SIN = "cos_sin"
 
 
 @dataclass(frozen=True)
 class ForwardOutput:
-    """What a step gives for the L rows of `Batch.logit_rows`: tokens until the step after the next, logits until the next.
+    """What a step gives for the L rows of `Batch.logit_rows`. Read both before the step after the next is launched, and
+    the logits before the next.
 
     inputs: host memory that a queued copy to the device may still read.
     """
 
-    token_buffer: Buffer
+    drawn: Buffer | Landed
     logit_buffer: Buffer
     inputs: tuple[Buffer, ...] = ()
 
     @cached_property
     def tokens(self) -> NDArray[np.int32]:
         """[L] the token drawn for each row; without sampling the likeliest, the lowest id among equals."""
-        # A GPU's are waited for here, and lie where those of a later step will.
-        tokens: NDArray[np.int32] = self.token_buffer.to_numpy().copy()
+        tokens: NDArray[np.int32] = self.drawn.tokens if isinstance(self.drawn, Landed) else self.drawn.to_numpy()
         return tokens
 
     @cached_property
@@ -68,8 +68,8 @@ class Qwen3Model:
 
     max_positions: longest context; at most what the configuration allows, which is also the default.
     kernels: another kernel folder (mili/kernel_path.py).
-    `samples_on_device` says that `forward` takes sampling parameters; `runs_ahead`, that it only queues a step and takes
-    token -1 - j for the token that row j of the step before has drawn. On a CPU there is nothing to gain by that.
+    `samples_on_device` says that `forward` takes sampling parameters; `runs_ahead`, that it only queues a step. On a
+    CPU it computes it. Either way token -1 - j is the one that row j of the step before has drawn.
     Compiles at construction: seconds on a warm compile cache, else up to about a minute on two cores.
     Raises ConfigError, with the line, when a kernel does not compile.
     """

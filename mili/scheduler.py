@@ -118,15 +118,9 @@ class ContinuousBatchScheduler:
         that reaches its length with that step is left out, and None is also the answer when a request would have to be
         preempted.
         """
-        preempted: list[Request] = []
-        preempted_slots: list[int] = []
-        while not self._grow():
-            if ahead:
-                return None
-            victim = max(self.table.requests, key=lambda request: request.rank)
-            preempted.append(victim)
-            preempted_slots.append(victim.slot)
-            self._preempt(victim)
+        preempted = self._grow(ahead)
+        if preempted is None:
+            return None
         table = self.table
         take = self._take_running()
         admitted: list[Request] = []
@@ -151,7 +145,7 @@ class ContinuousBatchScheduler:
         if not take.any():
             return None
         step = self._step(take)
-        step.admitted, step.preempted, step.preempted_slots = admitted, preempted, preempted_slots
+        step.admitted, step.preempted = admitted, preempted
         self._last = step
         return step
 
@@ -208,17 +202,27 @@ class ContinuousBatchScheduler:
         table.last_token[sampled_slots] = self._references[: len(sampled)]
         return Step(batch, requests, slots, take, sampled, sampled_slots, lengths, self.ended)
 
-    def _grow(self) -> bool:
-        """A page for each decoding request that has filled its last one; False if they cannot be had."""
-        table = self.table
-        slots = table.slots
-        full = table.computed[slots] >= table.num_pages[slots] << table.shift
-        growing = slots[full & (table.length[slots] < table.limit[slots])]
-        if not self._make_room(len(growing)):
-            return False
+    def _grow(self, ahead: bool) -> dict[Request, int] | None:
+        """A page for each decoding request that has filled its last one; preempts if there are none to be had.
+
+        Returns the preempted requests with the slots they had. `ahead` preempts nobody: then None says that no step
+        can be scheduled yet.
+        """
+        table, preempted = self.table, dict[Request, int]()
+        while True:
+            slots = table.slots
+            full = table.computed[slots] >= table.num_pages[slots] << table.shift
+            growing = slots[full & (table.length[slots] < table.limit[slots])]
+            if self._make_room(len(growing)):
+                break
+            if ahead:
+                return None
+            victim = max(table.requests, key=lambda request: request.rank)
+            preempted[victim] = victim.slot
+            self._preempt(victim)
         if len(growing):
             table.add_pages(growing, self.allocator.allocate(len(growing)))
-        return True
+        return preempted
 
     def _make_room(self, pages: int) -> bool:
         """Evict until `pages` are free; False, with nothing evicted, if that cannot be reached."""

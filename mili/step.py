@@ -28,8 +28,7 @@ class Step:
     lengths: NDArray[np.int32]
     ended: int = 0
     admitted: list[Request] = field(default_factory=list)
-    preempted: list[Request] = field(default_factory=list)
-    preempted_slots: list[int] = field(default_factory=list)
+    preempted: dict[Request, int] = field(default_factory=dict)  # with the slots they had
 
     @property
     def contexts(self) -> NDArray[np.int32]:

@@ -161,7 +161,7 @@ class Pending:
     """What an `AheadModel` promises: reading it computes the steps that are queued, up to this one."""
 
     def __init__(self, model: "AheadModel", batch, sampling) -> None:
-        self.model, self.batch, self.sampling = model, batch, sampling
+        self.model, self.batch, self.sampling, self.number = model, batch, sampling, model.steps
         self.output: FakeOutput | None = None
 
     @property
@@ -195,6 +195,7 @@ class AheadModel(FakeModel):
         self.newest: Pending | None = None
         self.drawn = np.zeros(0, np.int32)
         self.ahead = 0  # steps queued behind another
+        self.break_at: int | None = None  # the step that the device fails to compute
 
     def forward(self, batch, cache, sampling=None) -> Pending:
         self._count()
@@ -207,6 +208,8 @@ class AheadModel(FakeModel):
     def run_until(self, pending: Pending) -> None:
         while pending.output is None:
             step = self.queue.pop(0)
+            if step.number == self.break_at:
+                raise RuntimeError("the device has caught fire")
             tokens = step.batch.tokens
             known = tokens >= 0
             assert (-1 - tokens[~known] < len(self.drawn)).all(), "stands for a row that the step before did not have"

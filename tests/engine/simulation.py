@@ -14,7 +14,7 @@ from mili.request import Request, RequestState
 from mili.sampling import GREEDY
 from mili.scheduler import ContinuousBatchScheduler
 from mili.step import Step
-from tests.engine.fakes import AheadModel, FakeCache, FakeModel, Pending, expected
+from tests.engine.fakes import AheadModel, FakeCache, FakeModel, FakeOutput, Pending, expected
 from tests.engine.radix_oracle import check_tree
 
 
@@ -33,7 +33,7 @@ class Simulation:
     caching: bool = True
     buckets: tuple[int, ...] = ()
     ahead: bool = False
-    flight: tuple[Step, Pending] | None = None
+    flights: list[tuple[Step, Pending | FakeOutput]] = field(default_factory=list)  # launched, not yet read
     stops: dict[Request, int] = field(default_factory=dict)  # output tokens after which it ends, for no known reason
     requests: list[Request] = field(default_factory=list)
     finished: list[Request] = field(default_factory=list)
@@ -70,11 +70,11 @@ class Simulation:
         self.check()
 
     def step(self) -> bool:
-        flight = self.flight or self.launch()
-        if flight is None:
+        if not self.flights and not self.launch():
             return False
-        self.flight = self.launch(ahead=True) if self.ahead else None
-        step, output = flight
+        if self.ahead:
+            self.launch(ahead=True)
+        step, output = self.flights.pop(0)
         tokens = output.tokens[: len(step.sampled)]
         if step.ended != self.scheduler.ended:
             step, rows = step.without_ended()
@@ -88,20 +88,20 @@ class Simulation:
         self.check()
         return True
 
-    def launch(self, ahead: bool = False) -> tuple[Step, Pending] | None:
+    def launch(self, ahead: bool = False) -> bool:
         step = self.scheduler.schedule(ahead)
         if step is None:
-            return None
+            return False
         self.steps += 1
         assert int(step.take.sum()) <= self.max_batch_tokens
         assert len(step.requests) <= self.max_running
         assert not (ahead and step.preempted)
         self.order += step.admitted
-        output = self.model.forward(step.batch, self.cache)
+        self.flights.append((step, self.model.forward(step.batch, self.cache)))
         if self.buckets and len(step.batch.tokens) == len(step.batch.context_lengths):
             assert len(step.batch.context_lengths) in self.buckets
-        self.check({id(request) for request in step.sampled})
-        return step, output
+        self.check()
+        return True
 
     def run(self, limit: int = 100_000) -> None:
         while self.step():
@@ -110,8 +110,8 @@ class Simulation:
         assert not len(self.scheduler.waiting)
         self.check_end()
 
-    def check(self, drawn: set[int] = frozenset()) -> None:
-        """Every page has the owners it should; `drawn`: requests for which a token is on its way, besides the flight's."""
+    def check(self) -> None:
+        """Every page has the owners it should, every length counts the tokens that are on their way."""
         table = self.scheduler.table
         owners = [table.page_table[r.slot, : table.num_pages[r.slot]].tolist() for r in self.scheduler.running]
         if self.tree is not None:
@@ -125,9 +125,8 @@ class Simulation:
         assert not table.page_table[idle].any()
         for request in self.scheduler.running:
             assert request.state is RequestState.RUNNING
-            coming = (request in self.flight[0].sampled if self.flight else 0) + (id(request) in drawn)
-            known = len(request.prompt) + len(request.output)
-            assert table.length[request.slot] <= known + coming if drawn else table.length[request.slot] == known + coming
+            coming = sum(request in step.sampled for step, _ in self.flights)
+            assert table.length[request.slot] == len(request.prompt) + len(request.output) + coming
             assert table.length[request.slot] <= table.limit[request.slot]
             assert table.computed[request.slot] <= table.length[request.slot]
 
@@ -136,6 +135,9 @@ class Simulation:
         cached = self.tree.pages if self.tree is not None else 0
         assert self.pool.free + cached == self.num_pages
         assert self.tree is None or self.tree.evictable == cached
+        for node in self.tree.walk() if self.tree is not None else ():
+            held = self.model.store.reshape(-1, self.page_size)[node.pages]
+            assert (held.ravel() == node.key).all(), "a cached page holds other tokens than its key says"
         for request in self.requests:
             assert request.state is RequestState.FINISHED
             assert request.output == expected(request.prompt, len(request.output)), request

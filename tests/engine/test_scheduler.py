@@ -23,7 +23,8 @@ def live(sim: Simulation, rng: random.Random, arrivals: int, longest: int = 60) 
         if rng.random() < 0.4:
             prompt = random_prompt(rng, sim.page_size, longest)
             room = min(sim.max_context, sim.num_pages * sim.page_size) - len(prompt)
-            sim.add(prompt, rng.randrange(1, min(60, room) + 1), rng.choice([0, 0, 0, -1, 1]), rng.choice([0, 0, 1, 2, 20]))
+            length, stop = rng.randrange(1, min(60, room) + 1), rng.choice([0, 0, 1, 2, 20])
+            sim.add(prompt, length, rng.choice([0, 0, 0, -1, 1]), stop)
             arrived += 1
         if rng.random() < 0.05:
             sim.cancel(rng.choice(sim.requests)) if sim.requests else None
@@ -60,7 +61,7 @@ def test_random_lives(seed, ahead):
 def test_random_lives_reach_what_they_test(ahead):
     """The lives above preempt, hit and evict; otherwise they would prove nothing about it."""
     preempted = cached = evicted = 0
-    for seed in range(4):
+    for seed in range(6):
         sim = Simulation(num_pages=20, max_running=8, eviction="lru", ahead=ahead)
         live(sim, random.Random(seed), 40)
         preempted += sim.scheduler.preemptions
