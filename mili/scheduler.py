@@ -23,6 +23,7 @@ from mili.errors import ConfigError, RequestError
 from mili.kv_cache import KVCacheAllocator
 from mili.radix_cache import RadixAttentionCache
 from mili.request import FinishReason, Request, RequestState
+from mili.request_pages import RequestPages
 from mili.running import RunningTable, bucket, check_buckets, table_widths
 from mili.step import Step
 from mili.waiting import QueuePolicy, WaitingQueue
@@ -65,6 +66,7 @@ class ContinuousBatchScheduler:
         self.decode_buckets = tuple(decode_buckets)
         self.waiting = WaitingQueue(policy)
         self.table = RunningTable(max_running, -(-self.max_context // page_size), page_size)
+        self._pages = RequestPages(self.table, allocator, tree)
         self.decode_widths = table_widths(self.table.page_table.shape[1], page_size)
         self.preemptions = 0
         self.ended = 0  # requests that ended while they were running
@@ -104,7 +106,7 @@ class ContinuousBatchScheduler:
             return False
         if request.state is RequestState.RUNNING:
             self.ended += 1
-            self._give_up_pages(request, publish=reason != "error")
+            self._pages.give_up(request, publish=reason != "error")
         else:
             self.waiting.remove(request)
         request.state, request.finish_reason = RequestState.FINISHED, reason
@@ -136,8 +138,7 @@ class ContinuousBatchScheduler:
                 extra.append(min(budget, int(table.length[slot] - table.computed[slot])))
                 budget -= extra[-1]
                 admitted.append(request)
-                if self.tree is not None:
-                    self._publish(request, int(table.computed[slot]) + extra[-1])
+                self._pages.publish(request, int(table.computed[slot]) + extra[-1])
             if not len(self.waiting):
                 self._try_admission = False
             if extra:
@@ -169,8 +170,8 @@ class ContinuousBatchScheduler:
                 take[i] = min(budget, int(pending[i]))
                 budget -= int(take[i])
                 request = table.requests[i]
-                if take[i] and self.tree is not None:
-                    self._publish(request, int(table.computed[request.slot] + take[i]))
+                if take[i]:
+                    self._pages.publish(request, int(table.computed[request.slot] + take[i]))
         return take
 
     def _step(self, take: NDArray[np.int32]) -> Step:
@@ -213,7 +214,7 @@ class ContinuousBatchScheduler:
             slots = table.slots
             full = table.computed[slots] >= table.num_pages[slots] << table.shift
             growing = slots[full & (table.length[slots] < table.limit[slots])]
-            if self._make_room(len(growing)):
+            if self._pages.make_room(len(growing)):
                 break
             if ahead:
                 return None
@@ -223,16 +224,6 @@ class ContinuousBatchScheduler:
         if len(growing):
             table.add_pages(growing, self.allocator.allocate(len(growing)))
         return preempted
-
-    def _make_room(self, pages: int) -> bool:
-        """Evict until `pages` are free; False, with nothing evicted, if that cannot be reached."""
-        short = pages - self.allocator.free
-        if short <= 0:
-            return True
-        if self.tree is None or self.tree.evictable < short:
-            return False
-        self.tree.evict(short)
-        return True
 
     def _admit(self) -> Request | None:
         """Let the next waiting request in if its pages can be had; None if not.
@@ -253,7 +244,7 @@ class ContinuousBatchScheduler:
             if self.tree is not None and node is not None:
                 self.tree.unlock(node)
             return None
-        self._make_room(need)
+        self._pages.make_room(need)
         pages: list[int] = shared.tolist()
         self.allocator.retain(pages)
         pages += self.allocator.allocate(need)
@@ -265,35 +256,9 @@ class ContinuousBatchScheduler:
         request.state = RequestState.RUNNING
         return request
 
-    def _publish(self, request: Request, end: int) -> None:
-        """Enter the full pages among the first `end` known tokens into the tree and lock them."""
-        assert self.tree is not None
-        assert request.node is not None
-        node, full = request.node, end // self.page_size
-        if full > node.end:
-            tokens = request.known[node.end * self.page_size : full * self.page_size]
-            pages = self.table.page_table[request.slot, node.end : full]
-            request.node = self.tree.insert(tokens, pages, node)
-            self.tree.lock(request.node, until=node)
-
     def _preempt(self, request: Request) -> None:
-        self._give_up_pages(request, publish=True)
+        self._pages.give_up(request, publish=True)
         request.state = RequestState.WAITING
         request.preemptions += 1
         self.preemptions += 1
         self.waiting.put(request)
-
-    def _give_up_pages(self, request: Request, publish: bool) -> None:
-        """Take a request out of the table; full pages it has computed stay in the tree, unlocked, the rest is free."""
-        slot, node = request.slot, request.node
-        if publish and self.tree is not None and node is not None:
-            # The keys and values of the last token are not there yet, or just now being computed.
-            tokens = request.all_tokens()
-            full = min(int(self.table.computed[slot]), len(tokens) - 1) // self.page_size
-            if full > node.end:
-                tokens = tokens[node.end * self.page_size : full * self.page_size]
-                self.tree.insert(tokens, self.table.page_table[slot, node.end : full], node)
-        self.allocator.release(self.table.remove(request))
-        if self.tree is not None and node is not None:
-            self.tree.unlock(node)
-        request.node = None
