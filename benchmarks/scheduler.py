@@ -63,6 +63,7 @@ class NullModel:
 
     config = NullConfig()
     samples_on_device = True
+    runs_ahead = True
 
     def forward(self, batch: Batch, _cache: Cache, _sampling: NDArray[np.float32] | None = None) -> NullOutput:
         return NullOutput(np.ones(len(batch.logit_rows), np.int32))
@@ -105,7 +106,7 @@ def build(running: int, pages: int, nodes: int) -> EngineCore:
     scheduler = ContinuousBatchScheduler(
         pool.allocator, PAGE, max_running=max(running, 1), max_batch_tokens=10**6, max_context=4096, tree=tree
     )
-    core = EngineCore(NullModel(), pool, scheduler)
+    core = EngineCore(NullModel(), pool, scheduler, overlap=False)
     rng = np.random.default_rng(1)
     for i in range(running):
         prompt = rng.integers(0, 10**5, PROMPT + i % PAGE, dtype=np.int32)
@@ -145,6 +146,7 @@ def measure(running: int, pages: int, nodes: int, steps: int = 300) -> dict[str,
     row: dict[str, Any] = {"running": running, "pages": pages, "tree_nodes": tree.nodes}
     evicted = tree.evicted_pages
     for name, step in (("scheduler", lambda: scheduler_step(core)), ("engine", core.step)):
+        core.overlap = name == "engine"
         timed(step, 20)
         seconds = timed(step, steps)
         row[f"{name}_us"] = round(statistics.median(seconds) * 1e6, 1)

@@ -13,6 +13,8 @@ from .linear_cpu import linear_cpu
 from .linear_gpu import linear_gpu
 from .ops_attention import Attention, QKNormRopeWrite
 from .ops_norm import AddRMSNorm, RMSNorm
+from .resolve_tokens import resolve_tokens_cpu
+from .resolve_tokens_gpu import resolve_tokens_gpu
 from .sample import FIELDS, sample_cpu
 from .sample_gpu import sample_gpu
 from .swiglu import swiglu_cpu
@@ -20,6 +22,32 @@ from .swiglu_gpu import swiglu_gpu
 from extensibility import InputTensor, OutputTensor, register
 from max.gpu.host import DeviceContext
 from std.math import ceildiv
+
+
+@register("mili_resolve_tokens")
+struct ResolveTokens:
+    """Takes tokens [T], ids or rows of drawn [R] (resolve_tokens.mojo) -> ids [T].
+    """
+
+    @staticmethod
+    def execute[
+        target: StaticString
+    ](
+        y: OutputTensor[dtype=DType.int32, rank=1, ...],
+        tokens: InputTensor[dtype=DType.int32, rank=1, ...],
+        drawn: InputTensor[dtype=DType.int32, rank=1, ...],
+        ctx: DeviceContext,
+    ) raises:
+        var rows = tokens.dim_size[0]()
+        var count = drawn.dim_size[0]()
+        check_equal("mili_resolve_tokens: length of y", y.dim_size[0](), rows)
+        var y_ptr = y.unsafe_ptr().as_unsafe_any_origin()
+        var tokens_ptr = tokens.unsafe_ptr().as_unsafe_any_origin()
+        var drawn_ptr = drawn.unsafe_ptr().as_unsafe_any_origin()
+        comptime if target == "cpu":
+            resolve_tokens_cpu(y_ptr, tokens_ptr, drawn_ptr, rows, count)
+        else:
+            resolve_tokens_gpu(y_ptr, tokens_ptr, drawn_ptr, rows, count, ctx)
 
 
 @register("mili_embedding")

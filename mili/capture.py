@@ -6,13 +6,14 @@ page table that the scheduler pads decode steps to, all reading the same device 
     tokens | positions | slots | context lengths | sampling fields | page table      int32 words, each part on 256 bytes
 
 A step writes them into pinned host memory of the same layout and copies that over in one piece; row offsets and logit
-rows are always 0, 1, 2, ... and stay on the device. Of what a replay gives only the drawn tokens are copied back.
+rows are always 0, 1, 2, ... and stay on the device. Tokens that the step before has drawn and the host does not know
+yet are copied from its output to a place of their own, where the graph looks them up (kernels/resolve_tokens.mojo).
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from max.driver import Buffer, Device, Usage
+from max.driver import Buffer, Device
 from max.dtype import DType
 from max.engine import Model
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from mili.batch import Batch
 from mili.errors import DeviceError
 from mili.kv_cache import PagedKVCache
+from mili.staging import StagedInputs
 
 SAMPLING_FIELDS = 5  # temperature, top_k, top_p, min_p, random number
 _ALIGN = 64  # words
@@ -58,14 +60,12 @@ class _Layout:
 
 
 class _Captured:
-    """One captured shape: where its inputs lie, its graph's inputs and outputs, and host memory for its tokens."""
+    """One captured shape: how its inputs are laid out, and its graph's inputs and outputs."""
 
-    def __init__(self, key: int, layout: _Layout, source: Buffer, words: Buffer, inputs: list[Buffer]) -> None:
+    def __init__(self, key: int, layout: _Layout, inputs: list[Buffer]) -> None:
         self.key, self.layout = key, layout
-        self.source, self.words = source[: layout.size], words[: layout.size]
         self.inputs = inputs
         self.outputs: list[Buffer] = []
-        self.tokens: Buffer | None = None
 
 
 class DecodeGraphs:
@@ -90,11 +90,8 @@ class DecodeGraphs:
         layouts = [_Layout(rows, width) for rows, width in shapes]
         size = max(layout.size for layout in layouts)
         most = max(rows for rows, _ in shapes)
-        self._host = Buffer(DType.int32, (size,), device=device, usage=Usage.STAGING)
-        self._words = Buffer(DType.int32, (size,), device=device)
-        self._host.to_numpy()[-1] = 7
-        if self._host.to_numpy()[-1] != 7:  # NumPy may hand out a copy where it must not write
-            raise DeviceError(f"pinned memory of {device} cannot be written: run without captured steps (--no-capture)")
+        self._staged = StagedInputs(device, size)
+        self._drawn = Buffer.from_numpy(np.zeros(most, np.int32)).to(device)
         self._counting = Buffer.from_numpy(np.arange(most + 1, dtype=np.int32)).to(device)
         self._captured: dict[Shape, _Captured] = {}
         # The largest first: if memory is short it shows at once.
@@ -113,26 +110,31 @@ class DecodeGraphs:
         """What is captured."""
         return list(self._captured)
 
-    def find(self, batch: Batch, cache: PagedKVCache) -> _Captured | None:
-        """The graph that runs this step; None for a step that is no decode step, has another shape or cache."""
+    def find(self, batch: Batch, cache: PagedKVCache, drawn: Buffer) -> _Captured | None:
+        """The graph that runs this step; None for a step that is no decode step, has another shape or cache.
+
+        drawn: the tokens [R] of the step before; None as well if they are too many.
+        """
         if cache is not self.cache or not len(batch.tokens) == len(batch.context_lengths) == len(batch.logit_rows):
+            return None
+        if drawn.num_elements > self._drawn.num_elements:
             return None
         return self._captured.get((len(batch.tokens), batch.page_table.shape[1]))
 
     def replay(
-        self, found: _Captured, batch: Batch, sampling: NDArray[np.float32] | None = None
+        self, found: _Captured, batch: Batch, drawn: Buffer, sampling: NDArray[np.float32] | None = None
     ) -> tuple[Buffer, Buffer]:
-        """Start the step; returns pinned memory that its tokens [L] are being copied to, and its logits [L, V].
+        """Queue the step; returns its tokens [L] and logits [L, V] on the device, where the next replay's will be.
 
-        Reading the tokens with `to_numpy` waits for them. Both are overwritten by the next replay.
+        drawn: the tokens [R] of the step before on the device, which those of the batch may stand for.
         """
-        found.layout.write(self._host.to_numpy(), batch, sampling)
-        found.words.inplace_copy_from(found.source)
+        found.layout.write(self._staged.next_half(), batch, sampling)
+        self._staged.send(found.layout.size)
+        if batch.tokens.min() < 0:
+            self._drawn[: drawn.num_elements].inplace_copy_from(drawn)
         self._model.replay(found.key, *found.inputs)
         tokens, logits = found.outputs
-        assert found.tokens is not None
-        found.tokens.inplace_copy_from(tokens)
-        return found.tokens, logits
+        return tokens, logits
 
     def _capture(self, key: int, layout: _Layout) -> _Captured:
         rows = layout.rows
@@ -145,24 +147,25 @@ class DecodeGraphs:
             page_table=np.zeros((rows, layout.width), np.int32),
             logit_rows=np.arange(rows, dtype=np.int32),
         )
-        tokens, positions, slots, contexts = (self._words[part] for part in layout.vectors)
+        words = self._staged.words
+        tokens, positions, slots, contexts = (words[part] for part in layout.vectors)
         inputs = [
             tokens,
             positions,
             slots,
             self._counting[: rows + 1],
             contexts,
-            self._words[layout.table].view(DType.int32, (rows, layout.width)),
+            words[layout.table].view(DType.int32, (rows, layout.width)),
             self._counting[:rows],
-            self._words[layout.fields].view(DType.float32, (rows, SAMPLING_FIELDS)),
+            words[layout.fields].view(DType.float32, (rows, SAMPLING_FIELDS)),
+            self._drawn,
             *self.cache.buffers,
         ]
-        found = _Captured(key, layout, self._host, self._words, inputs)
-        layout.write(self._host.to_numpy(), padding, None)
-        found.words.inplace_copy_from(found.source)
+        found = _Captured(key, layout, inputs)
+        layout.write(self._staged.next_half(), padding, None)
+        self._staged.send(layout.size)
         # What only a first run makes, such as a library's handle, must not be made while capturing.
         self._model.execute(*inputs)
         self._device.synchronize()
         found.outputs = self._model.capture(key, *inputs)
-        found.tokens = Buffer(DType.int32, (rows,), device=self._device, usage=Usage.STAGING)
         return found

@@ -52,6 +52,7 @@ class EngineOptions:
     max_cached_tokens bound of the prefix cache, with token_limit
     policy            who is admitted next: fcfs or prefix_aware
     decode_buckets    row counts that decode steps are padded to, for captured graphs on a GPU
+    overlap           prepare the next step while the device computes this one (mili/core.py); on a GPU alone
     """
 
     max_running: int = 256
@@ -63,6 +64,7 @@ class EngineOptions:
     max_cached_tokens: int | None = None
     policy: QueuePolicy = "fcfs"
     decode_buckets: tuple[int, ...] = ()
+    overlap: bool = True
 
 
 class Engine:
@@ -95,8 +97,8 @@ class Engine:
             decode_buckets=o.decode_buckets,
         )
         self.max_context = self._scheduler.max_context
-        self._core = EngineCore(model, cache, self._scheduler)
-        self._core.on_end = self._forget
+        self._core = EngineCore(model, cache, self._scheduler, o.overlap)
+        self._core.delivery.on_end = self._forget
         self._intake = Intake(model.config, tokenizer, self.max_context)
         self._open: dict[str, RequestHandle] = {}
         self._change = threading.Condition()  # guards _open and _accepting

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mili.scheduler import ContinuousBatchScheduler, Step
+from mili.scheduler import ContinuousBatchScheduler
+from mili.step import Step
 
 MAX_EVENTS = 256
 FREE, CACHED = 0, -1

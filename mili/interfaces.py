@@ -45,12 +45,15 @@ class Model(Protocol):
     """One step of the model over a ragged batch (docs/architecture.md).
 
     With `samples_on_device`, `forward` takes for each row of logits temperature (0: argmax), top_k, top_p, min_p and a
-    random number, [L, 5] float32, and its `tokens` are drawn by them.
+    random number, [L, 5] float32, and its `tokens` are drawn by them. With `runs_ahead`, `forward` returns before the
+    step is computed, may be called again before the tokens are read, and takes a token -1 - j in the batch for the one
+    that row j of the step before has drawn; reading `tokens` waits.
     """
 
     @property
     def samples_on_device(self) -> bool: ...
-
+    @property
+    def runs_ahead(self) -> bool: ...
     @property
     def config(self) -> ModelConfig: ...
     def forward(self, batch: Batch, cache: Any, sampling: NDArray[np.float32] | None = None, /) -> ForwardOutput: ...

@@ -174,6 +174,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N")
     model.add_argument("--dtype", default="auto", help="auto (bfloat16), bfloat16, float32, float16 (GPU)")
     model.add_argument("--no-capture", action="store_true", help="GPU: launch every kernel of every step anew")
+    model.add_argument("--no-overlap", action="store_true", help="GPU: read a step's tokens before launching the next")
     model.add_argument("--kernels", help="folder of Mojo kernels to use instead of MILI's, such as your own")
     memory = parser.add_argument_group("KV cache and batching")
     memory.add_argument("--kv-memory", help="2GiB, 40%% or bytes (default: a share of what is free)")
@@ -212,6 +213,7 @@ def launch_from(arguments: argparse.Namespace, max_queue: int | None = None) -> 
             prefix_caching=not arguments.no_prefix_caching,
             eviction=arguments.eviction,
             max_cached_tokens=arguments.max_cached_tokens,
+            overlap=not arguments.no_overlap,
             policy=arguments.policy,
         ),
     )

@@ -33,22 +33,27 @@ from mili.kernel_path import kernel_path
 from mili.kv_cache import PagedKVCache
 from mili.packing import Tensor
 from mili.rope import cos_sin_table
+from mili.staging import Landed, TokenLanding
 
 _COS_SIN = "cos_sin"
 
 
 @dataclass(frozen=True)
 class ForwardOutput:
-    """What a step gives for the L rows of `Batch.logit_rows`; to be read before the next step."""
+    """What a step gives for the L rows of `Batch.logit_rows`. Read both before the step after the next is launched, and
+    the logits before the next.
 
-    token_buffer: Buffer
+    inputs: host memory that a queued copy to the device may still read.
+    """
+
+    drawn: Buffer | Landed
     logit_buffer: Buffer
+    inputs: tuple[Buffer, ...] = ()
 
     @cached_property
     def tokens(self) -> NDArray[np.int32]:
         """[L] the token drawn for each row; without sampling the likeliest, the lowest id among equals."""
-        # A captured step's are waited for here, and lie where the next step's will.
-        tokens: NDArray[np.int32] = self.token_buffer.to_numpy().copy()
+        tokens: NDArray[np.int32] = self.drawn.tokens if isinstance(self.drawn, Landed) else self.drawn.to_numpy()
         return tokens
 
     @cached_property
@@ -63,7 +68,8 @@ class Qwen3Model:
 
     max_positions: longest context; at most what the configuration allows, which is also the default.
     kernels: another kernel folder (mili/kernel_path.py).
-    `samples_on_device` says that `forward` takes sampling parameters.
+    `samples_on_device` says that `forward` takes sampling parameters; `runs_ahead`, that it only queues a step. On a
+    CPU it computes it. Either way token -1 - j is the one that row j of the step before has drawn.
     Compiles at construction: seconds on a warm compile cache, else up to about a minute on two cores.
     Raises ConfigError, with the line, when a kernel does not compile.
     """
@@ -106,7 +112,10 @@ class Qwen3Model:
                 if (found := failures(folder, error)) is None:
                     raise
                 raise ConfigError(f"the kernels in {folder} do not compile:\n{found}") from error
+        self.runs_ahead = not device.is_host
         self._graphs: DecodeGraphs | None = None
+        self._landing = TokenLanding(device)
+        self._drawn = Buffer.from_numpy(np.zeros(1, np.int32)).to(device)  # tokens of the last step
 
     def capture(
         self, cache: PagedKVCache, shapes: Sequence[Shape], on_capture: Callable[[int], object] = lambda done: None
@@ -129,8 +138,9 @@ class Qwen3Model:
 
         sampling: [L, 5] float32, for each wanted row what `ops.sample` draws by; None is argmax everywhere.
         """
-        if self._graphs is not None and (found := self._graphs.find(batch, cache)) is not None:
-            return ForwardOutput(*self._graphs.replay(found, batch, sampling))
+        if self._graphs is not None and (found := self._graphs.find(batch, cache, self._drawn)) is not None:
+            self._drawn, logits = self._graphs.replay(found, batch, self._drawn, sampling)
+            return ForwardOutput(self._landing.land(self._drawn), logits)
         if sampling is None:
             sampling = np.zeros((len(batch.logit_rows), SAMPLING_FIELDS), np.float32)
         arrays: tuple[NDArray[np.int32] | NDArray[np.float32], ...] = (
@@ -143,11 +153,11 @@ class Qwen3Model:
             batch.logit_rows,
             sampling,
         )
-        inputs = [Buffer.from_numpy(array) for array in arrays]
-        if not self.device.is_host:
-            inputs = [buffer.to(self.device) for buffer in inputs]
-        tokens, logits = self._model.execute(*inputs, *cache.buffers)
-        return ForwardOutput(tokens, logits)
+        inputs = tuple(Buffer.from_numpy(array) for array in arrays)
+        on_device = inputs if self.device.is_host else tuple(buffer.to(self.device) for buffer in inputs)
+        self._drawn, logits = self._model.execute(*on_device, self._drawn, *cache.buffers)
+        tokens = self._drawn if self.device.is_host else self._landing.land(self._drawn)
+        return ForwardOutput(tokens, logits, inputs)
 
 
 def _buffer(tensor: Tensor) -> Buffer:
@@ -179,13 +189,14 @@ def build_graph(
         TensorType(int32, ["rows", "row_pages"], device),
         TensorType(int32, ["logit_rows"], device),
         TensorType(DType.float32, ["logit_rows", SAMPLING_FIELDS], device),
+        TensorType(int32, ["drawn"], device),
         *[cache] * config.num_layers,
     ]
     with Graph("mili", input_types=inputs, custom_extensions=[kernel_package(kernel_path(kernels))]) as graph:
-        tokens, positions, slots, row_offsets, context_lengths, page_table, logit_rows, sampling = (
-            value.tensor for value in graph.inputs[:8]
+        tokens, positions, slots, row_offsets, context_lengths, page_table, logit_rows, sampling, drawn = (
+            value.tensor for value in graph.inputs[:9]
         )
-        caches: list[BufferValue] = [value.buffer for value in graph.inputs[8:]]
+        caches: list[BufferValue] = [value.buffer for value in graph.inputs[9:]]
 
         def weight(name: str) -> TensorValue:
             kind, shape = shapes[name]
@@ -194,7 +205,7 @@ def build_graph(
         eps = config.rms_norm_eps
         embed = weight("embed")
         cos_sin = weight(_COS_SIN)
-        residual = ops.embedding(tokens, embed, config.hidden_size)
+        residual = ops.embedding(ops.resolve_tokens(tokens, drawn), embed, config.hidden_size)
         x: TensorValue | None = None
         for i, cache_buffer in enumerate(caches):
             name = f"layers.{i}."

@@ -26,6 +26,14 @@ def weight_type(n: int, k: int, dtype: DType, device: DeviceRef) -> TensorType:
     return TensorType(dtype, shape, device)
 
 
+def resolve_tokens(tokens: TensorValue, drawn: TensorValue) -> TensorValue:
+    """Token ids of a step: tokens [T] int32, where -1 - j stands for row j of drawn [R] int32 -> ids [T] int32.
+
+    A row that `drawn` does not have gives -1.
+    """
+    return ops.custom("mili_resolve_tokens", tokens.device, [tokens, drawn], [tokens.type])[0].tensor
+
+
 def embedding(tokens: TensorValue, table: Weight, width: int | Dim) -> TensorValue:
     """Rows of the embedding table: tokens [T] int32, table [V, E] (packed on the CPU), width E -> [T, E].
 

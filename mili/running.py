@@ -20,9 +20,10 @@ IntArray = NDArray[np.int64]
 class RunningTable:
     """Rows ("slots") for up to `max_running` requests of up to `max_pages` pages each.
 
-    length[s]      tokens known of the request in slot s: prompt and output
-    computed[s]    of them, tokens whose keys and values are in the cache
-    last_token[s]  the last known token: what decoding feeds next
+    length[s]      tokens of the request in slot s, prompt and output, the one that a step in flight draws included
+    computed[s]    of them, tokens whose keys and values are in the cache, or will be when the step in flight is done
+    limit[s]       length at which the request ends
+    last_token[s]  the last token: what decoding feeds next; -1 - j: the one that row j of the step in flight draws
     num_pages[s]   pages held; page_table[s, :num_pages[s]] are their numbers, the rest of the row is 0
     """
 
@@ -31,6 +32,7 @@ class RunningTable:
         self.shift = page_size.bit_length() - 1
         self.length = np.zeros(max_running, np.int32)
         self.computed = np.zeros(max_running, np.int32)
+        self.limit = np.zeros(max_running, np.int32)
         self.last_token = np.zeros(max_running, np.int32)
         self.num_pages = np.zeros(max_running, np.int32)
         self.page_table = np.zeros((max_running, max_pages), np.int32)
@@ -48,6 +50,7 @@ class RunningTable:
         request.slot, request.known = slot, tokens
         self.length[slot] = len(tokens)
         self.computed[slot] = computed
+        self.limit[slot] = len(request.prompt) + request.max_tokens
         self.last_token[slot] = tokens[-1]
         self.num_pages[slot] = len(pages)
         self.page_table[slot, : len(pages)] = pages

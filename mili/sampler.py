@@ -155,6 +155,10 @@ class Sampler:
             self._min_p[slot] = p.min_p
             self._seed[slot] = state.seed
 
+    def on_host(self, slots: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """[n] whether the host must see a request's logits before its next token is known."""
+        return ~(self.plain[slots] | self._drawn[slots])
+
     def fields(self, slots: NDArray[np.int64], lengths: NDArray[np.int32], rows: int) -> NDArray[np.float32] | None:
         """What the model draws the next tokens by, [rows, 5]; None if it draws none.
 
@@ -176,7 +180,7 @@ class Sampler:
     def sample(self, requests: list[Request], slots: NDArray[np.int64], output: ForwardOutput) -> Sampled:
         """A token for each of `requests`, whose logits are the first rows of `output`, in this order."""
         count = len(requests)
-        on_host = ~(self.plain[slots] | self._drawn[slots])
+        on_host = self.on_host(slots)
         if not on_host.any():
             return Sampled(output.tokens[:count], {})
         tokens = np.array(output.tokens[:count], np.int32)

@@ -6,55 +6,27 @@ then prompts that are under way get chunks in order of admission, then waiting r
 slots and pages last. When decoding needs a page and none is free or evictable, the newest request gives up its pages
 and waits; it recomputes later what the prefix cache has lost by then.
 
+A step may be scheduled while the one before is computed: what has been scheduled counts as computed, since the device
+takes steps in order, and the token that is on its way is known by its place alone (`RunningTable.last_token`). Then a
+request may turn out to have ended when the next step computes one token more for it; that token is thrown away.
+
 Pages of a prompt are published in the radix tree in the step that computes them, so requests that come together share
 them at once. This is right because a layer writes the keys and values of all tokens of a step before it attends.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mili.batch import Batch
 from mili.errors import ConfigError, RequestError
 from mili.kv_cache import KVCacheAllocator
 from mili.radix_cache import RadixAttentionCache
 from mili.request import FinishReason, Request, RequestState
-from mili.running import IntArray, RunningTable, bucket, check_buckets, table_widths
+from mili.request_pages import RequestPages
+from mili.running import RunningTable, bucket, check_buckets, table_widths
+from mili.step import Step
 from mili.waiting import QueuePolicy, WaitingQueue
-
-
-@dataclass(slots=True)
-class Step:
-    """What one step computes: row i of the batch is `requests[i]` in slot `slots[i]` with `take[i]` new tokens.
-
-    The first `len(sampled)` logit rows belong to `sampled`, in slots `sampled_slots`; any more are padding.
-    """
-
-    batch: Batch
-    requests: list[Request]
-    slots: IntArray
-    take: NDArray[np.int32]
-    sampled: list[Request]
-    sampled_slots: IntArray
-    admitted: list[Request] = field(default_factory=list)
-    preempted: list[Request] = field(default_factory=list)
-
-    @property
-    def contexts(self) -> NDArray[np.int32]:
-        """Tokens in the context of each row after the step, [B] int32."""
-        return self.batch.context_lengths[: len(self.requests)]
-
-    @property
-    def decode_tokens(self) -> int:
-        """Rows that feed one token and get one."""
-        return int((self.take == 1).sum())
-
-    @property
-    def prefill_tokens(self) -> int:
-        """Tokens of rows that feed more than one."""
-        return int(self.take[self.take > 1].sum())
 
 
 class ContinuousBatchScheduler:
@@ -94,8 +66,12 @@ class ContinuousBatchScheduler:
         self.decode_buckets = tuple(decode_buckets)
         self.waiting = WaitingQueue(policy)
         self.table = RunningTable(max_running, -(-self.max_context // page_size), page_size)
+        self._pages = RequestPages(self.table, allocator, tree)
         self.decode_widths = table_widths(self.table.page_table.shape[1], page_size)
         self.preemptions = 0
+        self.ended = 0  # requests that ended while they were running
+        self._references = -1 - np.arange(max_running, dtype=np.int32)
+        self._last: Step | None = None
         self._try_admission = False  # set when something has changed that may let a waiting request in
 
     @property
@@ -129,16 +105,24 @@ class ContinuousBatchScheduler:
         if request.state is RequestState.FINISHED:
             return False
         if request.state is RequestState.RUNNING:
-            self._give_up_pages(request, publish=reason != "error")
+            self.ended += 1
+            self._pages.give_up(request, publish=reason != "error")
         else:
             self.waiting.remove(request)
         request.state, request.finish_reason = RequestState.FINISHED, reason
         self._try_admission = True
         return True
 
-    def schedule(self) -> Step | None:
-        """Decide the next step; None if nobody is running or waiting. `complete` must follow once it is computed."""
-        preempted = self._grow()
+    def schedule(self, ahead: bool = False) -> Step | None:
+        """Decide the next step, and book it as computed; None if there is nothing to compute.
+
+        Its tokens are brought by `complete`. With `ahead`, those of the step before need not have been: then a request
+        that reaches its length with that step is left out, and None is also the answer when a request would have to be
+        preempted.
+        """
+        preempted = self._grow(ahead)
+        if preempted is None:
+            return None
         table = self.table
         take = self._take_running()
         admitted: list[Request] = []
@@ -154,22 +138,22 @@ class ContinuousBatchScheduler:
                 extra.append(min(budget, int(table.length[slot] - table.computed[slot])))
                 budget -= extra[-1]
                 admitted.append(request)
-                if self.tree is not None:
-                    self._publish(request, int(table.computed[slot]) + extra[-1])
+                self._pages.publish(request, int(table.computed[slot]) + extra[-1])
             if not len(self.waiting):
                 self._try_admission = False
             if extra:
                 take = np.concatenate([take, np.array(extra, np.int32)])
-        if not len(take):
+        if not take.any():
             return None
-        return self._step(take, admitted, preempted)
+        step = self._step(take)
+        step.admitted, step.preempted = admitted, preempted
+        self._last = step
+        return step
 
     def complete(self, step: Step, tokens: NDArray[np.int32]) -> None:
-        """Book a computed step: `tokens` [len(step.sampled)] are the new tokens of `step.sampled`."""
-        table = self.table
-        table.computed[step.slots] += step.take
-        table.last_token[step.sampled_slots] = tokens
-        table.length[step.sampled_slots] += 1
+        """The tokens [len(step.sampled)] that a step has drawn; nobody of `step.sampled` may have ended."""
+        if self._last is not None and step.batch is self._last.batch:
+            self.table.last_token[step.sampled_slots] = tokens
         for request, token in zip(step.sampled, tokens.tolist(), strict=True):
             request.output.append(token)
 
@@ -177,7 +161,8 @@ class ContinuousBatchScheduler:
         """Tokens of each running request in this step, in the order of the table."""
         table = self.table
         pending = table.length[table.slots] - table.computed[table.slots]
-        take: NDArray[np.int32] = np.minimum(pending, 1)
+        # Who reaches the limit with the step in flight has nothing more to compute.
+        take: NDArray[np.int32] = np.minimum(pending, table.length[table.slots] < table.limit[table.slots])
         longer = np.flatnonzero(pending > 1)
         if len(longer):
             budget = self.max_batch_tokens - (len(pending) - len(longer))
@@ -185,57 +170,60 @@ class ContinuousBatchScheduler:
                 take[i] = min(budget, int(pending[i]))
                 budget -= int(take[i])
                 request = table.requests[i]
-                if take[i] and self.tree is not None:
-                    self._publish(request, int(table.computed[request.slot] + take[i]))
+                if take[i]:
+                    self._pages.publish(request, int(table.computed[request.slot] + take[i]))
         return take
 
-    def _step(self, take: NDArray[np.int32], admitted: list[Request], preempted: list[Request]) -> Step:
+    def _step(self, take: NDArray[np.int32]) -> Step:
+        """Build the batch and book it."""
         table = self.table
         slots, requests = table.slots, table.requests
-        if not take.all():  # the budget ended before some prompts
+        if not take.all():  # the budget ended before some prompts, or some are at their limit
             kept = np.flatnonzero(take)
             slots, take, requests = slots[kept], take[kept], [requests[i] for i in kept.tolist()]
         else:
             requests = list(requests)
-        done = table.computed[slots] + take == table.length[slots]
-        if done.all() and len(take) == int(take.sum()):
+        after = table.computed[slots] + take
+        done = after == table.length[slots]
+        all_done = bool(done.all())
+        if all_done and len(take) == int(take.sum()):
             width = 0
             if rows := bucket(len(slots), self.decode_buckets):
                 width = bucket(int(table.num_pages[slots].max()), self.decode_widths)
             batch = table.decode_batch(slots, rows, width)
         else:
             batch = table.mixed_batch(slots, take, requests)
-        if done.all():
-            return Step(batch, requests, slots, take, requests, slots, admitted, preempted)
-        index = np.flatnonzero(done)
-        sampled = [requests[i] for i in index.tolist()]
-        return Step(batch, requests, slots, take, sampled, slots[index], admitted, preempted)
+        sampled, sampled_slots, lengths = requests, slots, after
+        if not all_done:
+            index = np.flatnonzero(done)
+            sampled, sampled_slots, lengths = [requests[i] for i in index.tolist()], slots[index], after[index]
+        lengths = lengths + 1
+        table.computed[slots] = after
+        table.length[sampled_slots] = lengths
+        table.last_token[sampled_slots] = self._references[: len(sampled)]
+        return Step(batch, requests, slots, take, sampled, sampled_slots, lengths, self.ended)
 
-    def _grow(self) -> list[Request]:
-        """A page for each decoding request that has filled its last one; preempts if there are none to be had."""
-        table, preempted = self.table, list[Request]()
-        while len(table.slots):
+    def _grow(self, ahead: bool) -> dict[Request, int] | None:
+        """A page for each decoding request that has filled its last one; preempts if there are none to be had.
+
+        Returns the preempted requests with the slots they had. `ahead` preempts nobody: then None says that no step
+        can be scheduled yet.
+        """
+        table, preempted = self.table, dict[Request, int]()
+        while True:
             slots = table.slots
-            growing = slots[table.computed[slots] >= table.num_pages[slots] << table.shift]
-            if not self._make_room(len(growing)):
-                victim = max(table.requests, key=lambda request: request.rank)
-                self._preempt(victim)
-                preempted.append(victim)
-                continue
-            if len(growing):
-                table.add_pages(growing, self.allocator.allocate(len(growing)))
-            break
+            full = table.computed[slots] >= table.num_pages[slots] << table.shift
+            growing = slots[full & (table.length[slots] < table.limit[slots])]
+            if self._pages.make_room(len(growing)):
+                break
+            if ahead:
+                return None
+            victim = max(table.requests, key=lambda request: request.rank)
+            preempted[victim] = victim.slot
+            self._preempt(victim)
+        if len(growing):
+            table.add_pages(growing, self.allocator.allocate(len(growing)))
         return preempted
-
-    def _make_room(self, pages: int) -> bool:
-        """Evict until `pages` are free; False, with nothing evicted, if that cannot be reached."""
-        short = pages - self.allocator.free
-        if short <= 0:
-            return True
-        if self.tree is None or self.tree.evictable < short:
-            return False
-        self.tree.evict(short)
-        return True
 
     def _admit(self) -> Request | None:
         """Let the next waiting request in if its pages can be had; None if not.
@@ -256,7 +244,7 @@ class ContinuousBatchScheduler:
             if self.tree is not None and node is not None:
                 self.tree.unlock(node)
             return None
-        self._make_room(need)
+        self._pages.make_room(need)
         pages: list[int] = shared.tolist()
         self.allocator.retain(pages)
         pages += self.allocator.allocate(need)
@@ -268,33 +256,9 @@ class ContinuousBatchScheduler:
         request.state = RequestState.RUNNING
         return request
 
-    def _publish(self, request: Request, end: int) -> None:
-        """Enter the full pages among the first `end` known tokens into the tree and lock them."""
-        assert self.tree is not None
-        assert request.node is not None
-        node, full = request.node, end // self.page_size
-        if full > node.end:
-            tokens = request.known[node.end * self.page_size : full * self.page_size]
-            pages = self.table.page_table[request.slot, node.end : full]
-            request.node = self.tree.insert(tokens, pages, node)
-            self.tree.lock(request.node, until=node)
-
     def _preempt(self, request: Request) -> None:
-        self._give_up_pages(request, publish=True)
+        self._pages.give_up(request, publish=True)
         request.state = RequestState.WAITING
         request.preemptions += 1
         self.preemptions += 1
         self.waiting.put(request)
-
-    def _give_up_pages(self, request: Request, publish: bool) -> None:
-        """Take a request out of the table; full pages it has computed stay in the tree, unlocked, the rest is free."""
-        slot, node = request.slot, request.node
-        if publish and self.tree is not None and node is not None:
-            full = int(self.table.computed[slot]) // self.page_size
-            if full > node.end:
-                tokens = request.all_tokens()[node.end * self.page_size : full * self.page_size]
-                self.tree.insert(tokens, self.table.page_table[slot, node.end : full], node)
-        self.allocator.release(self.table.remove(request))
-        if self.tree is not None and node is not None:
-            self.tree.unlock(node)
-        request.node = None

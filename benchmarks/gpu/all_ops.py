@@ -44,7 +44,7 @@ def graph_of_all_ops(device: Device, cases: list[tuple[DType, int]], sampling: b
             at = graph.inputs[shared + 7 * i : shared + 7 * i + 7]
             embed, weight, qkv, norm, cos_sin = (v.tensor for v in at[:5])
             cache, out = at[5].buffer, at[6].tensor
-            x = ops.embedding(tokens, embed, WIDTH)
+            x = ops.embedding(ops.resolve_tokens(tokens, rows), embed, WIDTH)
             h = ops.rms_norm(x, weight, 1e-6)
             h = ops.linear(h, qkv, int(qkv.shape[0]))
             q_norm = norm if i % 2 == 0 else None

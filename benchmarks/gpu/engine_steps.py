@@ -3,8 +3,9 @@
 One engine with random weights, steps captured (on a GPU) and then eager:
 
     presets     throughput of `single` and, eager, of `nano-vllm` (mili/bench/throughput.py)
-    steps       at 256, 64 and 1 requests, medians in microseconds: a whole step; the host's part until all is queued;
-                the wait for tokens; the device's work between two events; and the rest, in which the device is idle
+    steps       at 256, 64 and 1 requests, medians in microseconds, each step's tokens read before the next: a whole
+                step; the host's part until all is queued; the wait for tokens; the device's work between two events;
+                and the rest, in which the device is idle. `overlapped_us`: a step as the engine runs it
     kernels     device time by kernel of a few steps, as PyTorch's profiler sees it (CUPTI), where PyTorch is installed
 
 The file is written anew after every part.
@@ -33,18 +34,22 @@ Row = dict[str, Any]
 
 
 class Watched:
-    """Stands between engine and model, and times each step."""
+    """Stands between engine and model; notes the tokens of each step and, with `timed`, waits for it and times it."""
 
-    def __init__(self, model: Qwen3Model) -> None:
+    def __init__(self, model: Qwen3Model, timed: bool) -> None:
         self.model = model
+        self.timed = timed
         self.samples_on_device = model.samples_on_device
+        self.runs_ahead = model.runs_ahead
         self.config = model.config
         self.times: list[tuple[float, float, float]] = []  # host, wait, device
         self.tokens: list[int] = []  # computed in each step
 
     def forward(self, *arguments: Any) -> Any:
-        """A step, with its tokens waited for."""
+        """A step."""
         self.tokens.append(len(arguments[0].tokens))
+        if not self.timed:
+            return self.model.forward(*arguments)
         device = self.model.device
         events = [] if device.is_host else [DeviceEvent(device, enable_timing=True) for _ in range(2)]
         start = time.perf_counter()
@@ -64,16 +69,16 @@ class Watched:
         return output
 
 
-def decode_steps(engine: Engine, requests: int, prompt: int, steps: int) -> Row:
-    """Medians over the steps in which all `requests` decode, whose contexts begin with `prompt` tokens."""
+def watched_steps(engine: Engine, requests: int, prompt: int, steps: int, timed: bool) -> tuple[Watched, list[float]]:
+    """Run `requests` to their end; returns what was seen of the steps and the wall time of each."""
     core: EngineCore = engine._core
     params = SamplingParams(temperature=0.6 if requests > 1 else 0, max_tokens=steps + 40, ignore_eos=True)
     vocabulary = engine.model.config.vocab_size
     engine.clear_prefix_cache()
     for i in range(requests):
         engine.submit([(7919 * i + j) % vocabulary for j in range(prompt)], params)
-    watched = Watched(core.model)  # type: ignore[arg-type]
-    core.model = watched
+    watched, overlap = Watched(core.model, timed), core.overlap  # type: ignore[arg-type]
+    core.model, core.overlap = watched, overlap and not timed
     walls: list[float] = []
     try:
         while True:
@@ -82,12 +87,22 @@ def decode_steps(engine: Engine, requests: int, prompt: int, steps: int) -> Row:
                 break
             walls.append(time.perf_counter() - start)
     finally:
-        core.model = watched.model
-    # Prompts come in over several steps; what is wanted is between the last of them and the first end.
-    all_decode = [i for i, tokens in enumerate(watched.tokens) if tokens == requests][2:-2]
-    times = [watched.times[i] for i in all_decode]
+        core.model, core.overlap = watched.model, overlap
+    return watched, walls
+
+
+def all_decode(watched: Watched, requests: int) -> list[int]:
+    """The steps between the last prompt (prompts come in over several steps) and the first end."""
+    return [i for i, tokens in enumerate(watched.tokens) if tokens == requests][2:-2]
+
+
+def decode_steps(engine: Engine, requests: int, prompt: int, steps: int) -> Row:
+    """Medians over the steps in which all `requests` decode, whose contexts begin with `prompt` tokens."""
+    watched, walls = watched_steps(engine, requests, prompt, steps, timed=True)
+    measured = all_decode(watched, requests)
+    times = [watched.times[i] for i in measured]
     host, wait, device = (statistics.median(values) * 1e6 for values in zip(*times, strict=True))
-    wall = statistics.median(walls[i] for i in all_decode) * 1e6
+    wall = statistics.median(walls[i] for i in measured) * 1e6
     row: Row = {
         "requests": requests,
         "context": prompt + steps // 2 + 20,
@@ -96,6 +111,8 @@ def decode_steps(engine: Engine, requests: int, prompt: int, steps: int) -> Row:
         "queue_us": host,
     }
     row |= {"wait_us": wait, "device_us": device, "idle_us": wall - device, "python_us": wall - host - wait}
+    watched, walls = watched_steps(engine, requests, prompt, steps, timed=False)
+    row["overlapped_us"] = statistics.median(walls[i] for i in all_decode(watched, requests)) * 1e6
     return {name: round(value, 1) if isinstance(value, float) else value for name, value in row.items()}
 
 

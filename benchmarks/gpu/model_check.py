@@ -78,7 +78,8 @@ def decode_times(model: Qwen3Model, cache: PagedKVCache) -> dict[str, Any]:
     arrays: list[NDArray[np.int32]] = [step.tokens, step.positions, step.slots, step.row_offsets]
     arrays += [step.context_lengths, step.page_table, step.logit_rows]
     greedy = np.zeros((len(step.logit_rows), SAMPLING_FIELDS), np.float32)
-    inputs = [Buffer.from_numpy(a).to(model.device) for a in (*arrays, greedy)] + cache.buffers
+    drawn = np.zeros(1, np.int32)  # tokens of a step before, which this one does not refer to
+    inputs = [Buffer.from_numpy(a).to(model.device) for a in (*arrays, greedy, drawn)] + cache.buffers
     compiled = model._model
     outputs = compiled.capture(1, *inputs)
     compiled.replay(1, *inputs)

@@ -15,7 +15,7 @@ PARTS = (
     ("decode attention", ("mili_attention",)),
     ("linear", ("mili_linear", "nvjet", "cublas", "splitK", "gemm")),
     ("norms, RoPE, SwiGLU", ("mili_rms_norm", "mili_qk_norm", "mili_swiglu", "mili_gather", "mili_embedding")),
-    ("sampling, copies", ("mili_sample", "Mem", "mili_argmax")),
+    ("sampling, copies", ("mili_sample", "Mem", "mili_argmax", "mili_resolve")),
 )
 
 

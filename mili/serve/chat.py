@@ -15,7 +15,7 @@ from mili.serve.answers import ChatCompletion, streamed
 from mili.serve.convert import TokenNames, sampling_params, usage_of
 from mili.serve.errors import ApiError
 from mili.serve.generation import DONE, EventStream, check, gather, sse, submit
-from mili.serve.parser import AnswerParser, Parts, parse_call
+from mili.serve.parser import AnswerParser, Parts
 from mili.serve.prompt import ChatPrompt, chat_prompt
 from mili.serve.schemas import ChatRequest
 from mili.serve.state import ServerState, new_id
@@ -72,33 +72,24 @@ class _Answer:
         self.logprobs = logprobs
 
     def parser(self) -> AnswerParser:
-        return AnswerParser(self.prompt.thinking, self.prompt.tools)
+        return AnswerParser(self.prompt.thinking, self.prompt.tools, self.prompt.forced_call is not None)
 
     def parts(self, parser: AnswerParser, text: str, ended: bool) -> Parts:
         """What `text` adds, all of it if the answer has ended."""
         parts = parser.push(text)
-        if ended:
-            last = parser.finish()
-            calls = [*parts.calls, *last.calls]
-            parts = Parts(parts.reasoning + last.reasoning, parts.content + last.content, calls)
-        return parts
-
-    def forced(self, text: str) -> Parts:
-        """The parts of an answer that had to be a call; text if it was cut off."""
-        call = parse_call(text)
-        return Parts(content=text) if call is None else Parts(calls=[call])
+        return parts + parser.finish() if ended else parts
 
     def whole(self, handle: RequestHandle) -> dict[str, Any]:
         """The body of an answer without streaming."""
         choices = []
         for output in handle.answers:
-            forced = self.prompt.forced_call is not None
-            parts = self.forced(output.text) if forced else self.parts(self.parser(), output.text, True)
+            parts = self.parts(self.parser(), output.text, True)
             message: dict[str, Any] = {"role": "assistant", "content": parts.content, "refusal": None}
             if parts.reasoning:
                 message["reasoning_content"] = parts.reasoning
             if parts.calls:
-                message |= {"tool_calls": parts.calls, "content": parts.content or None}
+                calls = [{name: value for name, value in call.items() if name != "index"} for call in parts.calls]
+                message |= {"tool_calls": calls, "content": parts.content or None}
             entries = {"content": [self.names.chat(e) for e in output.logprobs], "refusal": None}
             reason = "tool_calls" if parts.calls and output.finish_reason == "stop" else output.finish_reason
             choices.append(
@@ -141,29 +132,22 @@ class _ChoiceStream:
         self.answer = answer
         self.index = index
         self.parser = answer.parser()
-        self.text = ""
-        self.calls = 0
 
     def read(self, delta: Delta) -> list[dict[str, Any]]:
         """The choices of the next chunk for what is new; empty if nothing can be shown yet."""
         ended = delta.finish_reason is not None
-        if self.answer.prompt.forced_call is not None:
-            self.text += delta.text
-            parts = self.answer.forced(self.text) if ended else Parts()
-        else:
-            parts = self.answer.parts(self.parser, delta.text, ended)
+        parts = self.answer.parts(self.parser, delta.text, ended)
         message: dict[str, Any] = {}
         if parts.reasoning:
             message["reasoning_content"] = parts.reasoning
         if parts.content:
             message["content"] = parts.content
         if parts.calls:
-            message["tool_calls"] = [{"index": self.calls + i, **call} for i, call in enumerate(parts.calls)]
-            self.calls += len(parts.calls)
+            message["tool_calls"] = parts.calls
         entries = [self.answer.names.chat(entry) for entry in delta.logprobs] if self.answer.logprobs else []
         if not (message or entries or ended):
             return []
-        reason = "tool_calls" if self.calls and delta.finish_reason == "stop" else delta.finish_reason
+        reason = "tool_calls" if self.parser.calls and delta.finish_reason == "stop" else delta.finish_reason
         return [self.choice(message, entries, reason)]
 
     def choice(

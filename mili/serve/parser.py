@@ -2,21 +2,21 @@
 
 The format is that of Qwen3 and Hermes (https://github.com/NousResearch/Hermes-Function-Calling): a call is
 <tool_call>{"name": ..., "arguments": {...}}</tool_call>. What looks like a beginning of a tag is held back until it is
-known to be one or not, so nothing is ever taken back.
+known to be one or not, so nothing is ever taken back. Calls stream (mili/serve/calls.py).
 """
 
-import json
-import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from mili.serve.calls import CALL, CALL_END, CallReader, joined, whole_call
+
 THINK, THINK_END = "<think>", "</think>"
-CALL, CALL_END = "<tool_call>", "</tool_call>"
 
 
 @dataclass(slots=True)
 class Parts:
-    """What is new: reasoning, text, and whole calls as {"id", "type", "function": {"name", "arguments"}}."""
+    """What is new: reasoning, text, and of calls {"index", "id", "type", "function": {"name", "arguments"}}, at most
+    one of each index; without id, type and name if they have been given before."""
 
     reasoning: str = ""
     content: str = ""
@@ -25,16 +25,25 @@ class Parts:
     def __bool__(self) -> bool:
         return bool(self.reasoning or self.content or self.calls)
 
+    def __add__(self, later: "Parts") -> "Parts":
+        calls = joined(self.calls, later.calls)
+        return Parts(self.reasoning + later.reasoning, self.content + later.content, calls)
+
 
 class AnswerParser:
-    """Splits one answer. `thinking`: the prompt has opened <think> already; `tools`: look for calls."""
+    """Splits one answer. `thinking`: the prompt has opened <think> already; `tools`: look for calls.
 
-    def __init__(self, thinking: bool = False, tools: bool = False) -> None:
-        self._state = "think" if thinking else "start"
+    forced: the answer is one call, without tags.
+    """
+
+    def __init__(self, thinking: bool = False, tools: bool = False, forced: bool = False) -> None:
+        self._state = "call" if forced else "think" if thinking else "start"
         self._tools = tools
         self._held = ""
         self._strip = thinking  # drop white space before the next text
-        self.calls = 0
+        self._tag = "" if forced else CALL
+        self._call = CallReader(0)
+        self.calls = 0  # begun so far
 
     def push(self, text: str) -> Parts:
         """The parts that are certain after `text`."""
@@ -45,11 +54,12 @@ class AnswerParser:
         return parts
 
     def finish(self) -> Parts:
-        """What is still held back at the end of the answer; a call that was cut off is text."""
+        """What is still held back at the end of the answer; of a call that was cut off what there is, or its text."""
         parts = Parts()
         rest, self._held = self._held, ""
         if self._state == "call":
-            self._call(rest, parts, CALL + rest)
+            if not self._call.begun:
+                self._whole_call(rest, parts, self._tag + rest)
         elif self._state == "think":
             parts.reasoning += rest.lstrip() if self._strip else rest
         elif not (self._strip and not rest.strip()):
@@ -86,36 +96,28 @@ class AnswerParser:
             done, self._held, found = _until(self._held, CALL)
             parts.content += done
             if found:
-                self._state = "call"
+                self._state, self._call = "call", CallReader(self.calls)
             return found
-        inside, self._held, found = _whole(self._held, CALL_END)
-        if found:
-            self._call(inside, parts, CALL + inside + CALL_END)
+        delta, self._held, ended = self._call.read(self._held)
+        if delta is not None:
+            parts.calls = joined(parts.calls, [delta])
+            self.calls = self._call.index + 1
+        if not self._call.begun:
+            inside, tag, rest = self._held.partition(CALL_END)
+            if ended := bool(tag):
+                self._held = rest
+                self._whole_call(inside, parts, self._tag + inside + tag)
+        if ended:
             self._state, self._strip = "text", True
-        return found
+        return ended
 
-    def _call(self, inside: str, parts: Parts, raw: str) -> None:
-        call = parse_call(inside)
+    def _whole_call(self, inside: str, parts: Parts, raw: str) -> None:
+        call = whole_call(self._call.index, inside)
         if call is None:
             parts.content += raw
         else:
             parts.calls.append(call)
             self.calls += 1
-
-
-def parse_call(text: str) -> dict[str, Any] | None:
-    """A call in OpenAI's form from the JSON between the tags; None if it is no call."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        return None
-    arguments = value.get("arguments", value.get("parameters", {}))
-    if not isinstance(arguments, str):
-        arguments = json.dumps(arguments, ensure_ascii=False)
-    function = {"name": value["name"], "arguments": arguments}
-    return {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
 
 
 def _until(text: str, tag: str) -> tuple[str, str, bool]:
@@ -129,9 +131,3 @@ def _until(text: str, tag: str) -> tuple[str, str, bool]:
     keep = next((n for n in range(min(len(tag) - 1, len(text)), 0, -1) if text.endswith(tag[:n])), 0)
     size = len(text[: len(text) - keep].rstrip())
     return text[:size], text[size:], False
-
-
-def _whole(text: str, tag: str) -> tuple[str, str, bool]:
-    """As `_until`, but nothing is given before the tag is there."""
-    at = text.find(tag)
-    return (text[:at], text[at + len(tag) :], True) if at >= 0 else ("", text, False)

@@ -7,8 +7,9 @@ from typing import Any
 from mili.errors import RequestError
 from mili.interfaces import Tokenizer
 from mili.sampling import Grammar
+from mili.serve.calls import CALL, CALL_END
 from mili.serve.errors import ApiError
-from mili.serve.parser import CALL, CALL_END, THINK
+from mili.serve.parser import THINK
 from mili.serve.schemas import ChatRequest, Message, NamedTool, Tool
 from mili.tokenizer import QwenTokenizer
 

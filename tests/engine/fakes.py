@@ -83,6 +83,8 @@ class FakeCache:
 class FakeModel:
     """`forward(batch, cache)` as docs/architecture.md has it, with checks of every promise the batch makes."""
 
+    runs_ahead = False
+
     def __init__(self, cache, config: FakeConfig | None = None) -> None:
         self.config = config or FakeConfig()
         self.page_size = cache.page_size
@@ -93,18 +95,25 @@ class FakeModel:
         self.fail_at: int | None = None
         self.samples_on_device = False
         self.script: dict[int, list[int]] = {}  # first prompt token -> what it is answered, for tests of text
+        self.poison: int | None = None  # the logits after this token are no numbers
 
     def forward(self, batch, cache, sampling=None) -> FakeOutput:
+        self._count()
+        return self.compute(batch, batch.tokens, sampling)
+
+    def _count(self) -> None:
         self.steps += 1
         if self.fail_at == self.steps:
             raise RuntimeError("the device has caught fire")
+
+    def compute(self, batch, tokens, sampling) -> FakeOutput:
         for name in ("tokens", "positions", "slots", "row_offsets", "context_lengths", "page_table", "logit_rows"):
             array = getattr(batch, name)
             assert array.dtype == np.int32, name
             assert array.flags["C_CONTIGUOUS"], name
         rows = len(batch.context_lengths)
         assert len(batch.logit_rows) > 0
-        assert batch.tokens.shape == batch.positions.shape == batch.slots.shape == (batch.row_offsets[-1],)
+        assert tokens.shape == batch.positions.shape == batch.slots.shape == (batch.row_offsets[-1],)
         assert batch.row_offsets.shape == (rows + 1,)
         assert batch.page_table.shape[0] == rows
         counts = np.diff(batch.row_offsets)
@@ -118,8 +127,8 @@ class FakeModel:
         assert len(set(slots.tolist())) == len(slots), "two tokens are written to one slot"
         held = batch.page_table[row[real], batch.positions[real] // self.page_size]
         assert (slots == held * self.page_size + batch.positions[real] % self.page_size).all()
-        assert ((batch.tokens >= 0) & (batch.tokens < self.config.vocab_size)).all()
-        self.store[slots] = batch.tokens[real]
+        assert ((tokens >= 0) & (tokens < self.config.vocab_size)).all()
+        self.store[slots] = tokens[real]
         self.computed_tokens += len(slots)
         logits = np.zeros((len(batch.logit_rows), self.config.vocab_size), np.float32)
         for i, index in enumerate(batch.logit_rows.tolist()):
@@ -136,6 +145,8 @@ class FakeModel:
             if script is not None:
                 done = length - self.prompt_length
                 logits[i, script[min(done, len(script) - 1)]] += 100
+            if self.poison is not None and context[-1] == self.poison:
+                logits[i] = np.nan
         output = FakeOutput(logits)
         if sampling is not None:
             assert self.samples_on_device
@@ -144,3 +155,65 @@ class FakeModel:
             t, k, p, m, random = sampling[rows].T
             output.tokens[rows] = draw(logits[rows], t, k.astype(np.int32), p, m, random.astype(np.float64))
         return output
+
+
+class Pending:
+    """What an `AheadModel` promises: reading it computes the steps that are queued, up to this one."""
+
+    def __init__(self, model: "AheadModel", batch, sampling) -> None:
+        self.model, self.batch, self.sampling, self.number = model, batch, sampling, model.steps
+        self.output: FakeOutput | None = None
+
+    @property
+    def fetched(self) -> bool:
+        return self.output is not None and self.output.fetched
+
+    @property
+    def tokens(self) -> np.ndarray:
+        self.model.run_until(self)
+        return self.output.tokens
+
+    @property
+    def logits(self) -> np.ndarray:
+        assert self is self.model.newest, "a later step has overwritten the logits"
+        self.model.run_until(self)
+        return self.output.logits
+
+
+class AheadModel(FakeModel):
+    """A device that has computed nothing of a step when `forward` returns; at most two steps are in its queue.
+
+    A step is computed when its tokens are read, from the arrays of its batch as they are then: whoever writes to an
+    array of a queued batch changes the output.
+    """
+
+    runs_ahead = True
+
+    def __init__(self, cache, config: FakeConfig | None = None) -> None:
+        super().__init__(cache, config)
+        self.queue: list[Pending] = []
+        self.newest: Pending | None = None
+        self.drawn = np.zeros(0, np.int32)
+        self.ahead = 0  # steps queued behind another
+        self.break_at: int | None = None  # the step that the device fails to compute
+
+    def forward(self, batch, cache, sampling=None) -> Pending:
+        self._count()
+        assert len(self.queue) < 2, "more than two steps are queued"
+        self.ahead += bool(self.queue)
+        self.newest = Pending(self, batch, sampling)
+        self.queue.append(self.newest)
+        return self.newest
+
+    def run_until(self, pending: Pending) -> None:
+        while pending.output is None:
+            step = self.queue.pop(0)
+            if step.number == self.break_at:
+                raise RuntimeError("the device has caught fire")
+            tokens = step.batch.tokens
+            known = tokens >= 0
+            assert (-1 - tokens[~known] < len(self.drawn)).all(), "stands for a row that the step before did not have"
+            tokens = np.where(known, tokens, 0)
+            tokens[~known] = self.drawn[-1 - step.batch.tokens[~known]].clip(0)  # no token: it has ended by an error
+            step.output = self.compute(step.batch, tokens, step.sampling)
+            self.drawn = step.output.tokens

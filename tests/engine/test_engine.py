@@ -3,17 +3,25 @@
 import asyncio
 import itertools
 import random
+import sys
 import threading
 import time
 
-import numpy as np
 import pytest
 
 from mili.engine import Engine, EngineOptions
 from mili.errors import ConfigError, EngineStoppedError, QueueFullError, RequestError
 from mili.sampling import SamplingParams
-from tests.engine.fakes import FakeCache, FakeModel, expected, fake_tokenizer
+from tests.engine.fakes import AheadModel, FakeCache, FakeModel, expected, fake_tokenizer
 from tests.engine.radix_oracle import check_tree
+
+Model = FakeModel  # what `make` builds
+
+
+@pytest.fixture(autouse=True, params=[FakeModel, AheadModel], ids=["read first", "ahead"])
+def kind(request, monkeypatch):
+    """Every test runs with a model whose tokens are read before the next step, and with one that is given it before."""
+    monkeypatch.setattr(sys.modules[__name__], "Model", request.param)
 
 
 def greedy(max_tokens=8, **options):
@@ -22,7 +30,7 @@ def greedy(max_tokens=8, **options):
 
 def make(num_pages=200, model=None, **options):
     cache = FakeCache(num_pages, 8)
-    model = model or FakeModel(cache)
+    model = model or Model(cache)
     options = {"max_running": 16, "max_batch_tokens": 128} | options
     return Engine(model, fake_tokenizer(), cache, EngineOptions(**options))
 
@@ -265,14 +273,7 @@ def test_a_failed_step_ends_its_requests_and_the_engine_goes_on():
 
 def test_logits_that_are_no_numbers_end_one_request_alone():
     engine = make()
-    forward = engine.model.forward
-
-    def poisoned(batch, cache):
-        output = forward(batch, cache)
-        output._logits[batch.tokens[batch.row_offsets[1:] - 1] == 99] = np.nan
-        return output
-
-    engine.model.forward = poisoned
+    engine.model.poison = 99
     bad = engine.submit([1, 99], SamplingParams(max_tokens=5))
     good = engine.submit([1, 2], SamplingParams(max_tokens=5, ignore_eos=True, logit_bias={99: -100}))
     assert good.result().outputs[0].finish_reason == "length"
@@ -286,12 +287,13 @@ def test_logits_that_are_no_numbers_end_one_request_alone():
 def test_a_bug_in_the_engine_leaves_nobody_waiting(monkeypatch):
     monkeypatch.setattr(threading, "excepthook", lambda args: None)
     with make() as engine:
-        handle = engine.submit([1], greedy(500))
-        next(handle.stream(timeout=10))
-        engine._scheduler.schedule = lambda: 1 / 0
-        with pytest.raises(RuntimeError, match="division by zero"):
-            engine.generate([1], greedy(5), progress=False)
-        assert handle.result(timeout=10).outputs[0].finish_reason == "error"
+        handles = [engine.submit([i], greedy(900)) for i in (1, 2)]
+        next(handles[0].stream(timeout=10))
+        engine._scheduler.schedule = lambda ahead: 1 / 0
+        for handle in handles:
+            output = handle.result(timeout=10)
+            assert output.outputs[0].finish_reason == "error"
+            assert "division by zero" in output.error
         assert isinstance(engine.failure, ZeroDivisionError)
         with pytest.raises(EngineStoppedError):
             engine.submit([1])
@@ -323,7 +325,7 @@ def test_what_cannot_be_served_is_refused_at_once():
 
 def test_text_needs_a_tokenizer():
     cache = FakeCache(20, 8)
-    engine = Engine(FakeModel(cache), None, cache)
+    engine = Engine(Model(cache), None, cache)
     with pytest.raises(RequestError, match="give token ids"):
         engine.submit("hello")
     with pytest.raises(RequestError, match="stop strings need a tokenizer"):
@@ -451,7 +453,7 @@ def test_the_model_draws_what_needs_no_host():
     prompts = [[1, 2], [3], [4, 5]]
     on_host = make().generate(prompts, cases, progress=False)
     cache = FakeCache(200, 8)
-    model = FakeModel(cache)
+    model = Model(cache)
     model.samples_on_device = True
     engine = Engine(model, fake_tokenizer(), cache, EngineOptions(max_running=16, decode_buckets=(4, 8)))
     on_device = engine.generate(prompts, cases, progress=False)

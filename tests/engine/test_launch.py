@@ -28,12 +28,15 @@ def test_published_sizes():
 
 def test_options_arrive():
     launch = parse(
-        "--model", "x", "--max-running", "9", "--eviction", "lfu", "--no-prefix-caching", "--page-size", "32"
+        *("--model", "x", "--max-running", "9", "--eviction", "lfu", "--page-size", "32"),
+        *("--no-prefix-caching", "--no-overlap"),
     )
     assert (launch.model, launch.page_size) == ("x", 32)
     assert launch.options.max_running == 9
     assert launch.options.eviction == "lfu"
     assert not launch.options.prefix_caching
+    assert not launch.options.overlap
+    assert parse("--model", "x").options.overlap
     assert launch.options.max_queue == 7
 
 

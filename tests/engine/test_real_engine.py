@@ -8,6 +8,7 @@ import json
 import random
 
 import pytest
+from max.driver import CPU
 
 from mili.bench.__main__ import main as bench
 from mili.capture import DecodeGraphs, decode_buckets
@@ -35,6 +36,7 @@ class Again:
 
     def replay(self, key, *inputs):
         self.replays += 1
+        CPU().synchronize()  # copies are queued on the CPU too, but neither `execute` nor the host waits its turn
         for old, new in zip(self.outputs[key], self.execute(*inputs), strict=True):
             old.to_numpy()[:] = new.to_numpy()
 
@@ -48,7 +50,9 @@ def device(request):
 def launched(device):
     options = EngineOptions(max_running=8, max_batch_tokens=64, max_context=256)
     launch = Launch(random_shape="tiny", device=device, dtype="float32", num_pages=100, capture=False, options=options)
-    return launch.engine()
+    engine = launch.engine()
+    engine.model.runs_ahead = True  # on the CPU too, where it gains nothing: the graph looks up what it has drawn
+    return engine
 
 
 @pytest.fixture
@@ -103,11 +107,13 @@ def test_batched_chunked_cached_and_preempted_are_all_alone(make, prompts, alone
     assert tight.metrics.preemptions > 0
     assert tight.metrics.free_pages + tight.metrics.cached_pages == 18
     assert answers(make(decode_buckets=(4, 8)), prompts) == alone  # padding rows
+    assert answers(make(overlap=False), prompts) == alone  # every step's tokens read before the next
+    assert engine._core.overlap
 
 
 @pytest.fixture
 def captured(make, device):
-    """An engine whose decode steps are replayed, and how often they were."""
+    """An engine whose decode steps are replayed, how often they were, and the tokens they were given."""
     engine = make(decode_buckets=(1, 2, 4, 8))
     model = engine.model
     assert engine.decode_shapes == [(1, 16), (2, 16), (4, 16), (8, 16)]
@@ -118,23 +124,26 @@ def captured(make, device):
     else:
         model.capture(engine._core.cache, engine.decode_shapes)
     graphs, replay, count = model._graphs, model._graphs.replay, []
+    fed = []
 
-    def counting(*arguments):
+    def counting(found, batch, *arguments):
         count.append(1)
-        return replay(*arguments)
+        fed.extend(batch.tokens.tolist())
+        return replay(found, batch, *arguments)
 
     graphs.replay = counting
-    yield engine, count
+    yield engine, count, fed
     model._graphs = None
 
 
 def test_captured_steps_are_eager_ones(captured, make, prompts, alone):
-    engine, replays = captured
+    engine, replays, fed = captured
     assert sorted(engine.model.captured) == engine.decode_shapes
     assert answers(engine, prompts) == alone
     decoded = len(replays)
     assert decoded >= 40  # twelve requests, eight at a time
     assert answers(engine, prompts) == alone  # from the cache
+    assert any(token < 0 for token in fed), "no step was launched ahead"
     drawn = SamplingParams(temperature=0.8, top_p=0.9, seed=5, max_tokens=16, ignore_eos=True)
     wanted = make().generate(prompts, drawn, progress=False)
     before = len(replays)

@@ -23,7 +23,8 @@ def live(sim: Simulation, rng: random.Random, arrivals: int, longest: int = 60) 
         if rng.random() < 0.4:
             prompt = random_prompt(rng, sim.page_size, longest)
             room = min(sim.max_context, sim.num_pages * sim.page_size) - len(prompt)
-            sim.add(prompt, rng.randrange(1, min(60, room) + 1), rng.choice([0, 0, 0, -1, 1]))
+            length, stop = rng.randrange(1, min(60, room) + 1), rng.choice([0, 0, 1, 2, 20])
+            sim.add(prompt, length, rng.choice([0, 0, 0, -1, 1]), stop)
             arrived += 1
         if rng.random() < 0.05:
             sim.cancel(rng.choice(sim.requests)) if sim.requests else None
@@ -31,8 +32,12 @@ def live(sim: Simulation, rng: random.Random, arrivals: int, longest: int = 60) 
     sim.run()
 
 
+modes = pytest.mark.parametrize("ahead", [False, True], ids=["read first", "ahead"])
+
+
+@modes
 @pytest.mark.parametrize("seed", range(24))
-def test_random_lives(seed):
+def test_random_lives(seed, ahead):
     """Thousands of steps in all: tiny pools, every policy, shared prefixes, cancellations; checked after each step."""
     rng = random.Random(seed)
     sim = Simulation(
@@ -45,16 +50,19 @@ def test_random_lives(seed):
         strategy=STRATEGIES[seed % 3],
         caching=seed % 6 != 5,
         buckets=(1, 2, 4, 8) if seed % 5 == 0 else (),
+        ahead=ahead,
     )
     live(sim, rng, 60)
     assert sim.steps > 60
+    assert not ahead or sim.model.ahead > sim.steps // 3
 
 
-def test_random_lives_reach_what_they_test():
+@modes
+def test_random_lives_reach_what_they_test(ahead):
     """The lives above preempt, hit and evict; otherwise they would prove nothing about it."""
     preempted = cached = evicted = 0
-    for seed in range(4):
-        sim = Simulation(num_pages=20, max_running=8, eviction="lru")
+    for seed in range(6):
+        sim = Simulation(num_pages=20, max_running=8, eviction="lru", ahead=ahead)
         live(sim, random.Random(seed), 40)
         preempted += sim.scheduler.preemptions
         cached += sum(request.cached_tokens for request in sim.requests)
@@ -70,12 +78,14 @@ def test_random_lives_reach_what_they_test():
     pages=st.integers(12, 40),
     budget=st.integers(4, 80),
     gaps=st.lists(st.integers(0, 4), min_size=12, max_size=12),
+    stops=st.lists(st.integers(0, 9), min_size=12, max_size=12),
+    ahead=st.booleans(),
 )
-def test_any_arrivals(prompts, pages, budget, gaps):
+def test_any_arrivals(prompts, pages, budget, gaps, stops, ahead):
     """Hypothesis looks for the smallest schedule that goes wrong."""
-    sim = Simulation(num_pages=pages, max_running=4, max_batch_tokens=budget)
-    for (family, length, count), gap in zip(prompts, gaps, strict=False):
-        sim.add([family + 1] * (length // 2) + [5] * (length - length // 2), count)
+    sim = Simulation(num_pages=pages, max_running=4, max_batch_tokens=budget, ahead=ahead)
+    for (family, length, count), gap, stop in zip(prompts, gaps, stops, strict=False):
+        sim.add([family + 1] * (length // 2) + [5] * (length - length // 2), count, stop=stop)
         for _ in range(gap):
             sim.step()
     sim.run()

@@ -70,6 +70,7 @@ def _cases() -> dict[str, Case]:
     """All cases: the ops without heads, then RoPE and attention for each of HEADS."""
     x, i32, matrix, like = "x", "int32", "matrix", ("int8", ["like"])
     cases = {
+        "resolve_tokens": Case({"tokens": (i32, ["T"]), "drawn": (i32, ["R"])}, ops.resolve_tokens),
         "embedding": Case(
             {"tokens": (i32, ["T"]), "table": (matrix, ["V", "E"]), "like": like},
             lambda tokens, table, like: ops.embedding(tokens, table, like.shape[0]),

@@ -14,6 +14,7 @@ from kernels.linear_hopper_gpu import linear_hopper_gpu
 from kernels.linear_simple_gpu import linear_simple_gpu
 from kernels.linear_skinny_gpu import linear_skinny_gpu
 from kernels.linear_tiled_gpu import linear_tiled_gpu
+from kernels.resolve_tokens_gpu import resolve_tokens_gpu
 from kernels.rms_norm_gpu import add_rms_norm_gpu, rms_norm_gpu
 from kernels.rope_gpu import qk_norm_rope_write_gpu
 from kernels.sample_gpu import sample_gpu
@@ -45,6 +46,7 @@ def main() raises:
     rms_norm_block_gpu.rms_norm[DType.bfloat16, 8](p, p, p, 1, 8, one, ctx)
     swiglu_gpu(p, p, 1, 8, ctx)
     gather_rows_gpu(p, p, i, 1, 8, 1, ctx)
+    resolve_tokens_gpu(i, i, i, 1, 1, ctx)
     argmax_gpu(i, f, 1, 8, ctx)
     sample_gpu(i, f, f, 1, 8, ctx)
     qk_norm_rope_write_gpu[128, True](

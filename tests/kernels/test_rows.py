@@ -29,6 +29,21 @@ def test_embedding_copies_the_row_of_each_token(
     np.testing.assert_array_equal(x, table[tokens])
 
 
+@given(rows=rows_of, count=st.integers(1, 50), seed=seeds)
+@settings(max_examples=25)
+def test_resolve_tokens_takes_ids_and_rows(kernels: Kernels, rows: int, count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tokens, drawn = rng.integers(-count, 1000, rows), rng.integers(-1, 1000, count)
+    (y,) = kernels.run("resolve_tokens", tokens=tokens, drawn=drawn)
+    np.testing.assert_array_equal(y, np.where(tokens < 0, drawn[(-1 - tokens).clip(0)], tokens))
+
+
+def test_a_row_that_was_not_drawn_gives_no_token(kernels: Kernels) -> None:
+    tokens = np.array([-1, -3, -4, -(2**31), 2**31 - 1])
+    (y,) = kernels.run("resolve_tokens", tokens=tokens, drawn=np.array([7, 8, 9]))
+    np.testing.assert_array_equal(y, [7, 9, -1, -1, 2**31 - 1])
+
+
 def test_a_token_outside_the_table_gives_zeros(kernels: Kernels) -> None:
     table = np.ones((32, 8))
     (x,) = kernels.run("embedding", 8, tokens=np.array([-1, 31, 32, 2**31 - 1, -(2**31)]), table=table)

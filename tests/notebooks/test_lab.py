@@ -20,7 +20,7 @@ def test_a_method_is_shown_without_its_indentation() -> None:
 
 
 def test_a_decorator_belongs_to_the_definition() -> None:
-    assert "@dataclass(slots=True)\nclass Step:" in show("mili/scheduler.py", "Step").data
+    assert "@dataclass(slots=True)\nclass Step:" in show("mili/step.py", "Step").data
 
 
 def test_an_unknown_name_is_told() -> None:

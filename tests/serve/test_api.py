@@ -143,7 +143,11 @@ def test_scripted_chat_streams_reasoning_text_and_calls():
         assert "".join(d["delta"].get("reasoning_content", "") for d in deltas).strip() == "hmm"
         assert "".join(d["delta"].get("content", "") for d in deltas) == "I look."
         calls = [call for d in deltas for call in d["delta"].get("tool_calls", [])]
-        assert [(c["index"], c["function"]) for c in calls] == [(0, call["function"])]
+        assert all(c["index"] == 0 for c in calls)
+        assert [c["function"]["name"] for c in calls if "id" in c] == ["weather"] == [calls[0]["function"]["name"]]
+        pieces = [c["function"]["arguments"] for c in calls]
+        assert "".join(pieces) == call["function"]["arguments"]
+        assert len(pieces) > 5, "the arguments came at once"
         assert deltas[-1]["finish_reason"] == "tool_calls"
         none = server.client.post("/v1/chat/completions", json={**body, "tool_choice": "none"}).json()["choices"][0]
         assert "tool_calls" not in none["message"]

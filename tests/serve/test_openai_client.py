@@ -129,6 +129,20 @@ def test_a_call_that_is_demanded_fits_its_schema(client, choice, stream):
     assert call.id.startswith("call_")
 
 
+def test_arguments_of_a_call_stream(client):
+    arguments = {"messages": MESSAGES, "model": "fake", "tools": [TOOL], "tool_choice": "required", "seed": 3}
+    chunks = list(client.chat.completions.create(**arguments, stream=True))
+    pieces = [piece for chunk in chunks for piece in chunk.choices[0].delta.tool_calls or ()]
+    first, *later = pieces
+    assert (first.index, first.type, first.function.name) == (0, "function", "weather")
+    assert len(later) > 5
+    assert all((piece.index, piece.id, piece.type, piece.function.name) == (0, None, None, None) for piece in later)
+    text = "".join(piece.function.arguments for piece in pieces)
+    [whole] = client.chat.completions.create(**arguments).choices
+    assert whole.message.tool_calls[0].function.arguments == text
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
 def test_a_conversation_with_a_call_and_its_result(client):
     call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
     messages = [
