@@ -217,6 +217,10 @@ def attention_decode_hopper_kernel[
     var acc = stack_allocation[4 * value_chunks[D](), SIMD[F32, 4]]()
     if thread_idx.x == 0:
         notes[unsafe_offset=block * 4 + 3] = 0
+    for token in range(block, Int(tokens), Int(grid_dim.x)):
+        if lengths.item(token).units() == 0:  # is in no block's share
+            for i in range(Int(thread_idx.x), heads * D, WARPS * WARP_SIZE):
+                o[unsafe_offset=token * heads * D + i] = 0
     while share.units > 0:
         var item = lengths.item(share.token)
         var kv_head = share.tile // group_tiles

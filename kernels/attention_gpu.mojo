@@ -2,8 +2,9 @@
 
     bfloat16, float16 on NVIDIA
         T = B, D a multiple of 8     one new token a request: bound by reading the cache
-            Hopper                   attention_decode_hopper_gpu.mojo    pages streamed by the copy engine, shared out evenly
-            else                     attention_decode_gpu.mojo           pages loaded into registers
+            Hopper, 128 heads of B KH and more
+                                     attention_decode_hopper_gpu.mojo    pages streamed by the copy engine, shared out evenly
+            else                     attention_decode_gpu.mojo           pages loaded into registers: starts sooner
         D a multiple of 16           attention_prefill_gpu.mojo    tiles of queries: bound by arithmetic
     everything else                  attention_simple_gpu.mojo     float32 products
 
@@ -27,6 +28,9 @@ from .attention_simple_gpu import attention_simple_gpu
 from .common import Ptr
 from max.gpu.host import DeviceContext
 
+comptime SHARED_OUT = 128
+"""Key/value heads of all requests from which an even share is worth its start (3 us more than the other kernel's)."""
+
 
 def attention_gpu[
     D: Int, dtype: DType
@@ -49,29 +53,30 @@ def attention_gpu[
         comptime if D % 8 == 0 and D <= 256:
             if shape.tokens == shape.requests:
                 comptime if DeviceContext.default_device_info.compute >= 9.0:
-                    attention_decode_hopper_gpu[D](
-                        o,
-                        q,
-                        kv,
-                        row_offsets,
-                        context_lengths,
-                        page_table,
-                        scale,
-                        shape,
-                        ctx,
-                    )
-                else:
-                    attention_decode_gpu[D](
-                        o,
-                        q,
-                        kv,
-                        row_offsets,
-                        context_lengths,
-                        page_table,
-                        scale,
-                        shape,
-                        ctx,
-                    )
+                    if shape.requests * shape.kv_heads >= SHARED_OUT:
+                        attention_decode_hopper_gpu[D](
+                            o,
+                            q,
+                            kv,
+                            row_offsets,
+                            context_lengths,
+                            page_table,
+                            scale,
+                            shape,
+                            ctx,
+                        )
+                        return
+                attention_decode_gpu[D](
+                    o,
+                    q,
+                    kv,
+                    row_offsets,
+                    context_lengths,
+                    page_table,
+                    scale,
+                    shape,
+                    ctx,
+                )
                 return
         comptime if D % 16 == 0 and D <= 256:
             attention_prefill_gpu[D](

@@ -1,7 +1,7 @@
 """Linear on a GPU: y = x @ w.T over row-major weights [N, K]; which kernel runs is decided here.
 
     bfloat16, float16 on NVIDIA, K a multiple of 8
-        M <= 16     linear_skinny_gpu.mojo    bound by reading w: loads to registers, tensor cores
+        M <= 16     linear_skinny_gpu.mojo    bound by reading w: loads to registers, tensor cores; M <= 4 from 40 MB of w on
         more        linear_library_gpu.mojo   cuBLAS, where it is installed, else
         M <= 64     linear_skinny_gpu.mojo
         more        linear_hopper_gpu.mojo    bound by arithmetic: wgmma, on Hopper, where its tiles fill the GPU, else
@@ -34,6 +34,10 @@ from std.math import ceildiv
 
 comptime SKINNY_ROWS = 64
 comptime LIBRARY_ROWS = 17
+comptime LARGE_LIBRARY_ROWS = 5
+"""The same where w is large: at 8 rows of Qwen3-8B's layers cuBLAS takes 0.87 to 0.95 of the time on an H100."""
+comptime LARGE = 20_000_000
+"""Elements of such a w."""
 
 
 def linear_gpu[
@@ -54,9 +58,10 @@ def linear_gpu[
     comptime if DeviceContext.default_device_info.api == "cuda" and dtype.is_half_float():
         if k % 8 == 0:
             comptime if library:
-                if m >= LIBRARY_ROWS and linear_library_gpu(
-                    y, x, w, m, n, k, ctx
-                ):
+                var least = (
+                    LARGE_LIBRARY_ROWS if n * k >= LARGE else LIBRARY_ROWS
+                )
+                if m >= least and linear_library_gpu(y, x, w, m, n, k, ctx):
                     return
             if m <= SKINNY_ROWS:
                 linear_skinny_gpu(y, x, w, m, n, k, ctx)

@@ -143,7 +143,7 @@ class DecodeGraphs:
             positions=np.zeros(rows, np.int32),
             slots=np.full(rows, -1, np.int32),
             row_offsets=np.arange(rows + 1, dtype=np.int32),
-            context_lengths=np.ones(rows, np.int32),
+            context_lengths=np.zeros(rows, np.int32),
             page_table=np.zeros((rows, layout.width), np.int32),
             logit_rows=np.arange(rows, dtype=np.int32),
         )

@@ -80,7 +80,7 @@ class RunningTable:
         """The batch in which every slot feeds its last token.
 
         Padded to `rows` rows and a page table of `width` columns if they are larger. A padding row is token 0 at
-        position 0 with slot -1, a context of 1 and page 0: it writes nothing, and what it reads and gives is discarded.
+        position 0 with slot -1 and no context: it writes nothing, reads no page, and what it gives is discarded.
         """
         count = len(slots)
         rows, width = max(rows, count), max(width, int(self.num_pages[slots].max()))
@@ -92,11 +92,12 @@ class RunningTable:
             tokens[:count], positions[:count] = self.last_token[slots], self.computed[slots]
             table = np.zeros((rows, width), np.int32)
             table[:count] = self.page_table[:, :width][slots]
-        write = np.full(rows, -1, np.int32)
+        write, context = np.full(rows, -1, np.int32), np.zeros(rows, np.int32)
         at = positions[:count]
+        context[:count] = at + 1
         write[:count] = (self.page_table[slots, at >> self.shift] << self.shift) | (at & (self.page_size - 1))
         offsets = np.arange(rows + 1, dtype=np.int32)
-        return Batch(tokens, positions, write, offsets, positions + 1, table, offsets[:-1])
+        return Batch(tokens, positions, write, offsets, context, table, offsets[:-1])
 
     def mixed_batch(self, slots: IntArray, take: Int32Array, requests: Sequence[Request]) -> Batch:
         """The batch in which slot i feeds its next `take[i]` tokens; rows that reach their last token want logits."""

@@ -227,7 +227,7 @@ def test_decode_batches_are_padded_to_buckets():
     assert batch.tokens.shape == (4,)
     assert batch.page_table.shape == (4, 32)  # the longest context there can be: 256 tokens
     assert batch.slots[3] == -1
-    assert batch.context_lengths.tolist() == [2, 2, 2, 1]
+    assert batch.context_lengths.tolist() == [2, 2, 2, 0]
     assert batch.logit_rows.tolist() == [0, 1, 2, 3]
     assert len(step.sampled) == 3
 

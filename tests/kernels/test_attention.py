@@ -55,6 +55,29 @@ def expected_and_bound(kernels: Kernels, heads: Heads, q: Any, kv: Any, batch: R
 
 
 @every_heads
+@pytest.mark.parametrize("requests", [3, 160])
+def test_padding_rows_are_zero_and_change_nothing(kernels: Kernels, heads: Heads, requests: int) -> None:
+    """Rows without a context, as captured decode steps are padded with, beside requests of all lengths."""
+    rng = np.random.default_rng(requests)
+    contexts = [int(n) for n in rng.integers(1, 9 * heads.PS, requests)]
+    batch = ragged(rng, [1] * requests, [c - 1 for c in contexts], heads.PS)
+    q, kv = make(kernels, heads, batch, rng)
+    expected, bound = expected_and_bound(kernels, heads, q, kv, batch)
+    padding = requests // 2 + 1
+    q = np.concatenate([q, np.ones((padding, heads.H, heads.D), q.dtype)])
+    y = kernels.run(
+        f"attention_{heads.name}",
+        q=q,
+        kv=kv,
+        row_offsets=np.arange(requests + padding + 1),
+        context_lengths=np.array(contexts + [0] * padding),
+        page_table=np.concatenate([batch.table, np.zeros((padding, batch.table.shape[1]), batch.table.dtype)]),
+    )[0].reshape(q.shape)
+    assert_within(y[:requests], expected, bound)
+    assert not y[requests:].any()
+
+
+@every_heads
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=25)
 def test_attention(kernels: Kernels, heads: Heads, data: st.DataObject, seed: int) -> None:
