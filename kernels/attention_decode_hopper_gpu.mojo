@@ -150,7 +150,7 @@ def attention_decode_hopper_kernel[
     context_lengths: Ptr[DType.int32],
     page_table: Ptr[DType.int32],
     scale: Float32,
-    tokens: Int32,
+    mixed: Int32,
     requests: Int32,
     heads_: Int32,
     kv_heads_: Int32,
@@ -186,8 +186,9 @@ def attention_decode_hopper_kernel[
         context_lengths.unsafe_origin_cast[MutUntrackedOrigin](),
         Int(requests),
         Int(window),
+        mixed != 0,
     )
-    var share = share_of(block, Int(grid_dim.x), lengths, Int(tokens), tiles)
+    var share = share_of(block, Int(grid_dim.x), lengths, tiles)
     var ring = Ring[D, dtype](memory, barriers, 0)
     if warp_index() == WARPS:
         fetch(
@@ -217,18 +218,22 @@ def attention_decode_hopper_kernel[
     var acc = stack_allocation[4 * value_chunks[D](), SIMD[F32, 4]]()
     if thread_idx.x == 0:
         notes[unsafe_offset=block * 4 + 3] = 0
-    for token in range(block, Int(tokens), Int(grid_dim.x)):
-        if lengths.item(token).units() == 0:  # is in no block's share
+    for number in range(block, Int(requests), Int(grid_dim.x)):
+        var item = lengths.item(number)
+        if item.units() == 0 and item.token >= 0:  # is in no block's share
             for i in range(Int(thread_idx.x), heads * D, WARPS * WARP_SIZE):
-                o[unsafe_offset=token * heads * D + i] = 0
+                o[unsafe_offset=item.token * heads * D + i] = 0
     while share.units > 0:
-        var item = lengths.item(share.token)
+        var item = lengths.item(share.item)
+        if item.token < 0:
+            share.advance(0, 0, tiles)
+            continue
         var kv_head = share.tile // group_tiles
         var head0 = kv_head * group + share.tile % group_tiles * GROUP
         var head_count = min(GROUP, (kv_head + 1) * group - head0)
         var units = item.units()
         var count = min(units - share.offset, share.units)
-        load_query[D](query, q, share.token * heads + head0, head_count)
+        load_query[D](query, q, item.token * heads + head0, head_count)
         comptime for i in range(4 * value_chunks[D]()):
             acc[unsafe_offset=i] = SIMD[F32, 4](0)
         var greatest = Float32.MIN_FINITE
@@ -297,7 +302,7 @@ def attention_decode_hopper_kernel[
                     2
                 ] > 0 else Float32(0)
                 o[
-                    unsafe_offset=(share.token * heads + head0 + head) * D
+                    unsafe_offset=(item.token * heads + head0 + head) * D
                     + i % D
                 ] = result.cast[dtype]()
             else:
@@ -310,7 +315,7 @@ def attention_decode_hopper_kernel[
             notes.unsafe_store[width=4, alignment=16](
                 block * 4,
                 SIMD[DType.int32, 4](
-                    Int32(share.token),
+                    Int32(item.token),
                     Int32(head0),
                     Int32(head_count),
                     Int32(last - block + 1),
@@ -348,7 +353,7 @@ def fetch[
     var batch = WARP_SIZE // pieces
     var value_step = (kv_heads << shift) * D
     while share.units > 0:
-        var item = lengths.item(share.token)
+        var item = lengths.item(share.item)
         var kv_head = share.tile // group_tiles
         var units = item.units()
         var count = min(units - share.offset, share.units)
@@ -406,7 +411,8 @@ def attention_decode_hopper_gpu[
     shape: AttentionShape,
     ctx: DeviceContext,
 ) raises:
-    """Writes o [T, H, D] when there are as many tokens as requests; 8 divides D, D at most 256.
+    """Writes the rows of o [T, H, D] of requests with one new token, and all rows when there are as many tokens as
+    requests; 8 divides D, D at most 256.
     """
     comptime blocks = min(
         blocks_per_sm[D]() * DeviceContext.default_device_info.sm_count,
@@ -431,7 +437,7 @@ def attention_decode_hopper_gpu[
         context_lengths,
         page_table,
         scale,
-        Int32(shape.tokens),
+        Int32(shape.tokens != shape.requests),
         Int32(shape.requests),
         Int32(shape.heads),
         Int32(shape.kv_heads),

@@ -1,8 +1,8 @@
 """How decode attention is shared out evenly among the blocks of one launch (arXiv:2405.10480, "Lean Attention").
 
 Contexts differ from request to request, so blocks of a request each end at different times, and the longest decides.
-Here all work is one line of units of 64 keys: item after item, an item being a token and a tile of query heads. Block p
-of G takes the units from U p / G to U (p + 1) / G, wherever they begin and end:
+Here all work is one line of units of 64 keys: item after item, an item being a request and a tile of query heads. Block
+p of G takes the units from U p / G to U (p + 1) / G, wherever they begin and end:
 
     item      |   0    | 1 |      2       |  3  |   4    |
     units     |........|...|..............|.....|........|
@@ -11,7 +11,8 @@ of G takes the units from U p / G to U (p + 1) / G, wherever they begin and end:
 
 A part that goes on with an item of the block before is left in place 2p, the beginning of an item that the next block
 goes on with in place 2p + 1 (attention_decode_join_gpu.mojo). Everything is computed on the device from the lengths of
-the contexts, so that a captured graph stays valid when they grow.
+the contexts, so that a captured graph stays valid when they grow. In a step that has prompts too, requests of more than
+one new token have no units here: another kernel computes those (attention_gpu.mojo).
 """
 
 from max.gpu import WARP_SIZE, lane_id
@@ -21,13 +22,15 @@ from std.math import ceildiv
 comptime UNIT = 64
 """Keys of a unit."""
 comptime ROUND = 8
-"""Tokens a lane looks at together, so that their lengths are on the way at the same time."""
+"""Requests a lane looks at together, so that their lengths are on the way at the same time."""
 
 
 @fieldwise_init
 struct Item(TrivialRegisterPassable):
     """The keys that one token sees."""
 
+    var token: Int
+    """-1: the request has more tokens than one and is not computed here."""
     var request: Int
     var begin: Int
     """First key."""
@@ -45,23 +48,29 @@ struct Item(TrivialRegisterPassable):
 
 @fieldwise_init
 struct Lengths(TrivialRegisterPassable):
-    """What a batch says about the keys of its tokens; there are as many tokens as requests.
+    """What a batch says about the keys of its tokens.
+
+    mixed: requests may have any number of tokens, and those of one are items; else there are as many tokens as requests.
     """
 
     var row_offsets: Pointer[Int32, MutUntrackedOrigin]
     var context_lengths: Pointer[Int32, MutUntrackedOrigin]
     var requests: Int
     var window: Int
+    var mixed: Bool
 
     @always_inline
-    def item(self, token: Int) -> Item:
-        """The keys of a token. Its request has its number, unless some request has more tokens than one.
+    def item(self, number: Int) -> Item:
+        """The keys of item `number`: a request's, or, not mixed, a token's, whose request has its number unless some
+        request has more tokens than one.
         """
-        var b = token
-        if (
-            Int(self.row_offsets[unsafe_offset=b]) != token
-            or Int(self.row_offsets[unsafe_offset=b + 1]) != token + 1
-        ):
+        var b = number
+        var token = Int(self.row_offsets[unsafe_offset=b])
+        var one = Int(self.row_offsets[unsafe_offset=b + 1]) == token + 1
+        if self.mixed and not one:
+            return Item(-1, b, 0, 0)
+        if not self.mixed and (token != number or not one):
+            token = number
             b = 0
             while Int(self.row_offsets[unsafe_offset=b + 1]) <= token:
                 b += 1
@@ -72,15 +81,15 @@ struct Lengths(TrivialRegisterPassable):
             + 1
         )
         var begin = max(0, end - self.window) if self.window > 0 else 0
-        return Item(b, begin, end)
+        return Item(token, b, begin, end)
 
 
 @fieldwise_init
 struct Share(TrivialRegisterPassable):
-    """What is left of a block's units: it begins `offset` units into a token's tile.
+    """What is left of a block's units: it begins `offset` units into a tile of an item.
     """
 
-    var token: Int
+    var item: Int
     var tile: Int
     var offset: Int
     var units: Int
@@ -102,7 +111,7 @@ struct Share(TrivialRegisterPassable):
             self.tile += 1
             if self.tile == tiles:
                 self.tile = 0
-                self.token += 1
+                self.item += 1
 
     @always_inline
     def block_of(self, unit: Int) -> Int:
@@ -114,18 +123,16 @@ struct Share(TrivialRegisterPassable):
 
 
 @always_inline
-def share_of(
-    block: Int, blocks: Int, lengths: Lengths, tokens: Int, tiles: Int
-) -> Share:
+def share_of(block: Int, blocks: Int, lengths: Lengths, tiles: Int) -> Share:
     """The units of one block; all lanes of a warp ask together."""
     var lane = Int(lane_id())
     var all = 0
-    for start in range(0, tokens, ROUND * WARP_SIZE):
+    for start in range(0, lengths.requests, ROUND * WARP_SIZE):
         var sum = Int32(0)
         comptime for i in range(ROUND):
-            var token = start + i * WARP_SIZE + lane
-            if token < tokens:
-                sum += Int32(lengths.item(token).units())
+            var item = start + i * WARP_SIZE + lane
+            if item < lengths.requests:
+                sum += Int32(lengths.item(item).units())
         all += Int(warp.sum(sum))
     all *= tiles
     var used = min(blocks, all)
@@ -134,20 +141,20 @@ def share_of(
     var begin = all * block // used
     var units = all * (block + 1) // used - begin
     var before = 0
-    for start in range(0, tokens, WARP_SIZE):
-        var token = start + lane
+    for start in range(0, lengths.requests, WARP_SIZE):
+        var item = start + lane
         var own = Int32(0)
-        if token < tokens:
-            own = Int32(lengths.item(token).units())
+        if item < lengths.requests:
+            own = Int32(lengths.item(item).units())
         var upto = warp.prefix_sum(own)
         var sum = Int(warp.shuffle_idx(upto, UInt32(WARP_SIZE - 1)))
         if begin < (before + sum) * tiles:
-            # One lane has the token that the first unit belongs to.
+            # One lane has the item that the first unit belongs to.
             var mine = (
                 begin >= (before + Int(upto - own)) * tiles
                 and begin < (before + Int(upto)) * tiles
             )
-            var found = Int(warp.sum(Int32(token) if mine else Int32(0)))
+            var found = Int(warp.sum(Int32(item) if mine else Int32(0)))
             var of = Int(warp.sum(own if mine else Int32(0)))
             var first = before + Int(warp.sum(upto - own if mine else Int32(0)))
             var inside = begin - first * tiles

@@ -57,8 +57,10 @@ def find_tile(
     group: Int,
     rows: Int,
     tile: Int,
+    least: Int = 1,
 ) -> Tuple[Int, Int]:
     """The request that global tile number `tile` belongs to, and its number within it; (-1, 0) beyond the last.
+    Requests of fewer than `least` tokens have no tiles.
 
     A warp looks at 32 requests at a time: lane i sums the tiles of requests up to i with five shuffles.
     """
@@ -70,7 +72,7 @@ def find_tile(
             var tokens = Int(row_offsets[unsafe_offset=b + 1]) - Int(
                 row_offsets[unsafe_offset=b]
             )
-            own = Int32(ceildiv(tokens * group, rows))
+            own = Int32(ceildiv(tokens * group, rows) if tokens >= least else 0)
         var upto = own
         comptime for step in range(5):
             var other = warp.shuffle_up(upto, UInt32(1 << step))

@@ -32,8 +32,8 @@ Shape = tuple[int, int]
 
 
 def decode_buckets(max_running: int) -> tuple[int, ...]:
-    """Row counts to capture: close together where a step is short, every 32 up to 256, every 64 beyond."""
-    sizes = [*_SMALL, *range(96, 257, 32), *range(320, max_running, 64)]
+    """Row counts to capture: close together where a step is short, every 16 up to 256, every 64 beyond."""
+    sizes = [*_SMALL, *range(80, 257, 16), *range(320, max_running, 64)]
     return (*(size for size in sizes if size < max_running), max_running)
 
 
