@@ -127,7 +127,7 @@ struct Tiling[D: Int, dtype: DType, groups: Int, keys: Int, stages: Int](
     )
 )
 @__name(
-    t"mili_attention_hopper_{dtype}_{D}_{groups}_{keys}_{stages}_{overlap}_{turns}"
+    t"mili_attention_hopper_{dtype}_{D}_{groups}_{keys}_{stages}_{turns}"
 )
 def attention_hopper_kernel[
     D: Int,
@@ -135,7 +135,6 @@ def attention_hopper_kernel[
     groups: Int,
     keys: Int,
     stages: Int,
-    overlap: Bool,
     turns: Bool,
 ](
     o: Ptr[dtype],
@@ -422,6 +421,16 @@ def attention_hopper_kernel[
             return s
 
         @always_inline
+        def arrived(n: Int32) {imm}:
+            """Waits for the values of tile n and the keys of the next."""
+            var stage, phase = place_of(n)
+            memory.full_v(stage).wait(phase)
+            if n + 1 < count:
+                var next_stage, next_phase = place_of(n + 1)
+                memory.full_k(next_stage).wait(next_phase)
+            fence_async()
+
+        @always_inline
         def turn() {imm}:
             """Waits until the consumer before this one has started its products.
             """
@@ -457,12 +466,10 @@ def attention_hopper_kernel[
         if lane == 0:
             memory.free_k(0).arrive()
         var p = softmax(0, s, greatest, total, rescale).cast[dtype]()
+        arrived(0)
         for n in range(Int32(1), count):
-            var stage, phase = place_of(n)
-            var before, phase_before = place_of(n - 1)
-            memory.full_k(stage).wait(phase)
-            memory.full_v(before).wait(phase_before)
-            fence_async()
+            var stage, _ = place_of(n)
+            var before, _ = place_of(n - 1)
             turn()
             s = start_scores(stage)
             acc = start_values(before, p, acc)
@@ -473,6 +480,8 @@ def attention_hopper_kernel[
             if lane == 0:
                 memory.free_k(stage).arrive()
             s = pin(softmax(n, s, greatest, total, rescale))
+            # Between the softmax and the wait for O, so that the assembler does not move that wait up.
+            arrived(n)
             wgmma_wait_group_sync[0]()
             acc = pin(acc)
             if lane == 0:
@@ -480,9 +489,7 @@ def attention_hopper_kernel[
             comptime for i in range(D // 2):
                 acc[i] *= rescale[(i >> 1) & 1]
             p = s.cast[dtype]()
-        var last_stage, last_phase = place_of(count - 1)
-        memory.full_v(last_stage).wait(last_phase)
-        fence_async()
+        var last_stage, _ = place_of(count - 1)
         acc = start_values(last_stage, p, acc)
         wgmma_wait_group_sync[0]()
         acc = pin(acc)
@@ -521,7 +528,6 @@ def attention_hopper_gpu[
     groups: Int = 2,
     keys: Int = 128,
     stages: Int = 2,
-    overlap: Bool = True,
     turns: Bool = True,
 ](
     o: Ptr[dtype],
@@ -540,7 +546,7 @@ def attention_hopper_gpu[
     var rows = shape.tokens * (shape.heads // shape.kv_heads)
     ctx.enqueue_function[
         attention_hopper_kernel[
-            D, dtype, groups, keys, stages, overlap, turns
+            D, dtype, groups, keys, stages, turns
         ]
     ](
         o,
