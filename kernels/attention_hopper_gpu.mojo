@@ -29,6 +29,7 @@ from .wgmma_gpu import (
     fence_async,
     pin,
     transposed_descriptor,
+    wgmma_64_f16,
 )
 from max.gpu import (
     MAX_THREADS_PER_BLOCK_METADATA,
@@ -39,6 +40,7 @@ from max.gpu import (
     thread_idx,
 )
 from max.gpu.compute.mma import (
+    WGMMADescriptor,
     wgmma_async,
     wgmma_commit_group_sync,
     wgmma_fence_aligned,
@@ -66,17 +68,16 @@ comptime LOWEST = Float32(-1e30)
 struct Tiling[D: Int, dtype: DType, groups: Int, keys: Int, stages: Int](
     ImplicitlyCopyable, TrivialRegisterPassable
 ):
-    """Shared memory of a block: queries, stages of keys and values, barriers."""
+    """Shared memory of a block: queries, stages of keys and values, barriers.
+    """
 
-    comptime panels = Self.D // TILE_K
-    comptime queries = GROUP_ROWS * Self.D
-    comptime tile = Self.keys * Self.D
+    comptime panels = ceildiv(Self.D, TILE_K)
+    comptime queries = Self.panels * GROUP_ROWS * TILE_K
+    comptime tile = Self.panels * Self.keys * TILE_K
     comptime elements = (
         Self.groups * Self.queries + 2 * Self.stages * Self.tile
     )
-    comptime bytes = Self.elements * size_of[
-        Self.dtype
-    ]() + 4 * Self.stages * 8
+    comptime bytes = Self.elements * size_of[Self.dtype]() + 4 * Self.stages * 8
     comptime threads = (Self.groups + 1) * GROUP_THREADS
 
     var base: Int
@@ -126,9 +127,7 @@ struct Tiling[D: Int, dtype: DType, groups: Int, keys: Int, stages: Int](
         Int32((groups + 1) * GROUP_THREADS)
     )
 )
-@__name(
-    t"mili_attention_hopper_{dtype}_{D}_{groups}_{keys}_{stages}_{turns}"
-)
+@__name(t"mili_attention_hopper_{dtype}_{D}_{groups}_{keys}_{stages}_{turns}")
 def attention_hopper_kernel[
     D: Int,
     dtype: DType,
@@ -151,12 +150,13 @@ def attention_hopper_kernel[
     table_width: Int32,
     window: Int32,
 ):
-    """Block (h, i) writes 64 * groups rows of tile i for key/value head h; D is 64 or 128, scale is above 0.
+    """Block (h, i) writes 64 * groups rows of tile i for key/value head h; 16 divides D, scale is above 0.
     """
     comptime T = Tiling[D, dtype, groups, keys, stages]
     comptime rows_of_block = groups * GROUP_ROWS
-    comptime chunks = D // 8
-    comptime rows_at_once = GROUP_THREADS // chunks
+    comptime rows_at_once = GROUP_THREADS // 8
+    comptime width = T.panels * TILE_K
+    """Columns of O: whole panels, of which the first D are written."""
     var group = UInt32(heads) // UInt32(kv_heads)
     var kv_head = Int32(block_idx.x)
     var found, found_tile = find_tile(
@@ -205,6 +205,7 @@ def attention_hopper_kernel[
     var me = warp.shuffle_idx(Int32(warp_index() // 4), UInt32(0))
     var thread = Int32(thread_idx.x) & (GROUP_THREADS - 1)
     var lane = Int32(lane_id())
+
     @always_inline
     def place_of(n: Int32) {} -> Tuple[Int, Int]:
         """The stage of tile n of the block, and the parity of the phase in which it is filled.
@@ -212,10 +213,20 @@ def attention_hopper_kernel[
         var round = Int(UInt32(n) // UInt32(stages))
         return (Int(n) - round * stages, round & 1)
 
-    # A thread copies chunk `chunk` of rows thread_row, thread_row + rows_at_once, ..., which have the same place mod 8.
-    var chunk = thread & Int32(chunks - 1)
-    var thread_row = Int32(UInt32(thread) // UInt32(chunks))
-    var place = swizzled(Int(thread_row), Int(chunk & 7))
+    # A thread copies chunk `chunk` of each panel of rows thread_row, thread_row + rows_at_once, ...: one place mod 8.
+    var chunk = thread & 7
+    var thread_row = thread >> 3
+    var place = swizzled(Int(thread_row), Int(chunk))
+
+    @always_inline
+    def has_chunk[panel: Int]() {imm} -> Bool:
+        """Whether the panel is so wide; a row of 80 elements ends after two chunks of its second panel.
+        """
+        comptime chunks = D // 8 - panel * 8
+        comptime if chunks >= 8:
+            return True
+        else:
+            return chunk < Int32(chunks)
 
     if me == Int32(groups):
         warpgroup_reg_dealloc[40 if groups == 2 else 32]()
@@ -224,7 +235,6 @@ def attention_hopper_kernel[
         var source = kv.unsafe_offset(
             Int((thread_row & 7) * Int32(D) + chunk * 8)
         )
-        var own_place = place + Int(chunk >> 3) * (keys * TILE_K)
 
         @always_inline
         def key_rows(n: Int32) {imm} -> Int32:
@@ -245,16 +255,21 @@ def attention_hopper_kernel[
             """Starts the copies of tile n from the rows of the cache that the lanes have; rows after the last key are zeros.
             """
             var known = latest - (first_tile + n) * Int32(keys) - thread_row
-            var to = target.unsafe_offset(own_place)
+            var to = target.unsafe_offset(place)
             comptime for i in range(keys // rows_at_once):
                 var row = warp.shuffle_idx(
-                    from_rows, UInt32(thread_row >> 3) + UInt32(i * rows_at_once // 8)
+                    from_rows,
+                    UInt32(thread_row >> 3) + UInt32(i * rows_at_once // 8),
                 )
-                copy_async_16(
-                    to.unsafe_offset(i * rows_at_once * TILE_K),
-                    source.unsafe_offset(Int(row) * D),
-                    Int32(i * rows_at_once) <= known,
-                )
+                comptime for panel in range(T.panels):
+                    if has_chunk[panel]():
+                        copy_async_16(
+                            to.unsafe_offset(
+                                (panel * keys + i * rows_at_once) * TILE_K
+                            ),
+                            source.unsafe_offset(Int(row) * D + panel * TILE_K),
+                            Int32(i * rows_at_once) <= known,
+                        )
 
         @always_inline
         def copy_keys(n: Int32, from_rows: Int32) {imm}:
@@ -288,11 +303,10 @@ def attention_hopper_kernel[
         var t = lane & 3
         var group_row = row0 + me * GROUP_ROWS
         var query = memory.query(Int(me))
-        var own_place = place + Int(chunk >> 3) * (GROUP_ROWS * TILE_K)
 
         @always_inline
         def row_offset(row: Int32) {imm} -> Int:
-            """Where chunk `chunk` of a row of the request is in q and o."""
+            """Where chunk `chunk` of a row's first panel is in q and o."""
             var token = Int32(UInt32(row) // group)
             var head = (kv_head - token) * Int32(group) + row
             return Int((first_token + token) * heads + head) * D + Int(
@@ -302,11 +316,17 @@ def attention_hopper_kernel[
         # Rows beyond the end repeat the last one.
         comptime for i in range(GROUP_ROWS // rows_at_once):
             var row = thread_row + Int32(i * rows_at_once)
-            var at = own_place + i * rows_at_once * TILE_K
             var source = row_offset(min(group_row + row, rows - 1))
-            copy_async_16(
-                query.unsafe_offset(at), q.unsafe_offset(source), True
-            )
+            comptime for panel in range(T.panels):
+                if has_chunk[panel]():
+                    copy_async_16(
+                        query.unsafe_offset(
+                            place
+                            + (panel * GROUP_ROWS + i * rows_at_once) * TILE_K
+                        ),
+                        q.unsafe_offset(source + panel * TILE_K),
+                        True,
+                    )
         commit_copies()
 
         var warp_row = Int32(warp_index() & 3) * 16 + (lane >> 2)
@@ -320,9 +340,7 @@ def attention_hopper_kernel[
         @always_inline
         def start_scores(stage: Int) {imm} -> SIMD[F32, keys // 2]:
             """Starts Q K^T."""
-            var s = stack_allocation[1, SIMD[F32, keys // 2]]()[
-                unsafe_offset=0
-            ]
+            var s = stack_allocation[1, SIMD[F32, keys // 2]]()[unsafe_offset=0]
             var tile = memory.key(stage)
             wgmma_fence_aligned()
             comptime for k in range(D // 16):
@@ -350,29 +368,43 @@ def attention_hopper_kernel[
 
         @always_inline
         def start_values(
-            stage: Int, p: SIMD[dtype, keys // 2], acc: SIMD[F32, D // 2]
-        ) {imm} -> SIMD[F32, D // 2]:
+            stage: Int, p: SIMD[dtype, keys // 2], acc: SIMD[F32, width // 2]
+        ) {imm} -> SIMD[F32, width // 2]:
             """Starts O += P V."""
             var sums = acc
             var tile = memory.value(stage)
             wgmma_fence_aligned()
             comptime for k in range(keys // 16):
-                sums = wgmma_async[
-                    64,
-                    D,
-                    16,
-                    dtype,
-                    F32,
-                    8,
-                    D // 2,
-                    a_type=dtype,
-                    b_type=dtype,
-                    layout_b="row",
-                ](
-                    p.slice[8, offset=8 * k](),
-                    transposed_descriptor[rows=keys](tile, k),
-                    sums,
-                )
+                var part = p.slice[8, offset=8 * k]()
+                comptime if dtype == DType.bfloat16:
+                    sums = wgmma_async[
+                        64,
+                        width,
+                        16,
+                        dtype,
+                        F32,
+                        8,
+                        width // 2,
+                        a_type=dtype,
+                        b_type=dtype,
+                        layout_b="row",
+                    ](part, transposed_descriptor[rows=keys](tile, k), sums)
+                else:
+                    comptime for panel in range(T.panels):
+                        var panel_tile = tile.unsafe_offset(
+                            panel * keys * TILE_K
+                        )
+                        sums = sums.insert[offset=32 * panel](
+                            wgmma_64_f16(
+                                rebind[SIMD[DType.float16, 8]](part),
+                                rebind[WGMMADescriptor[DType.float16]](
+                                    transposed_descriptor[rows=keys](
+                                        panel_tile, k
+                                    )
+                                ),
+                                sums.slice[32, offset=32 * panel](),
+                            )
+                        )
             wgmma_commit_group_sync()
             return sums
 
@@ -441,9 +473,7 @@ def attention_hopper_kernel[
         def pass_on() {imm}:
             comptime if turns:
                 var other = me + 1 if me + 1 < Int32(groups) else 0
-                named_barrier_arrive[Int32(2 * GROUP_THREADS)](
-                    8 + other
-                )
+                named_barrier_arrive[Int32(2 * GROUP_THREADS)](8 + other)
 
         wait_copies[0]()
         fence_async()
@@ -451,7 +481,7 @@ def attention_hopper_kernel[
         if me == Int32(groups - 1):
             pass_on()
 
-        var acc = SIMD[F32, D // 2](0)
+        var acc = SIMD[F32, width // 2](0)
         var greatest = SIMD[F32, 2](LOWEST)
         var total = SIMD[F32, 4](0)
         var rescale = SIMD[F32, 2](0)
@@ -494,7 +524,8 @@ def attention_hopper_kernel[
         wgmma_wait_group_sync[0]()
         acc = pin(acc)
 
-        # Through the place of the queries, so that a row is written 16 bytes a lane.
+        # Through the place of the queries, so that a row is written 16 bytes a lane; no warp reads queries any more.
+        named_barrier[Int32(GROUP_THREADS)](1 + me)
         var sums = SIMD[F32, 2](
             group_sum[4](total[0] + total[1]), group_sum[4](total[2] + total[3])
         )
@@ -502,9 +533,7 @@ def attention_hopper_kernel[
         comptime for i in range(0, D // 2, 2):
             comptime half = (i >> 1) & 1
             comptime column = i >> 2
-            var pair = (
-                acc.slice[2, offset=i]() * inverse[half]
-            ).cast[dtype]()
+            var pair = (acc.slice[2, offset=i]() * inverse[half]).cast[dtype]()
             query.unsafe_store[alignment=2 * size_of[dtype]()](
                 (column >> 3) * (GROUP_ROWS * TILE_K)
                 + swizzled(Int(warp_row) + half * 8, column & 7)
@@ -515,11 +544,17 @@ def attention_hopper_kernel[
         comptime for i in range(GROUP_ROWS // rows_at_once):
             var row = thread_row + Int32(i * rows_at_once)
             if group_row + row < rows:
-                var at = own_place + i * rows_at_once * TILE_K
-                o.unsafe_store[alignment=16](
-                    row_offset(group_row + row),
-                    query.unsafe_load[width=8, alignment=16](at),
-                )
+                var to = row_offset(group_row + row)
+                comptime for panel in range(T.panels):
+                    if has_chunk[panel]():
+                        o.unsafe_store[alignment=16](
+                            to + panel * TILE_K,
+                            query.unsafe_load[width=8, alignment=16](
+                                place
+                                + (panel * GROUP_ROWS + i * rows_at_once)
+                                * TILE_K
+                            ),
+                        )
 
 
 def attention_hopper_gpu[
@@ -540,14 +575,12 @@ def attention_hopper_gpu[
     shape: AttentionShape,
     ctx: DeviceContext,
 ) raises:
-    """Writes o [T, H, D] for queries q [T, H, D] over the cache [pages, 2, KH, PS, D]; D is 64 or 128, PS at least 8.
+    """Writes o [T, H, D] for queries q [T, H, D] over the cache [pages, 2, KH, PS, D]; 16 divides D, PS is at least 8.
     """
     comptime T = Tiling[D, dtype, groups, keys, stages]
     var rows = shape.tokens * (shape.heads // shape.kv_heads)
     ctx.enqueue_function[
-        attention_hopper_kernel[
-            D, dtype, groups, keys, stages, turns
-        ]
+        attention_hopper_kernel[D, dtype, groups, keys, stages, turns]
     ](
         o,
         q,

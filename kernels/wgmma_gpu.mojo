@@ -17,6 +17,8 @@ keeps the compiler from moving a use of them over the wait.
 from .gpu_common import SharedPtr
 from .mma_gpu import TILE_K
 from max.gpu.compute.mma import WGMMADescriptor
+from std.memory import bitcast
+from std.sys import _RegisterPackType
 from std.sys._assembly import inlined_assembly
 
 comptime SWIZZLE_128 = Int64(1) << 62
@@ -54,6 +56,136 @@ def transposed_descriptor[
         | panel << 16
         | EIGHT_ROWS
         | SWIZZLE_128
+    )
+
+
+@always_inline
+def wgmma_64_f16(
+    a: SIMD[DType.float16, 8],
+    b: WGMMADescriptor[DType.float16],
+    c: SIMD[DType.float32, 32],
+) -> SIMD[DType.float32, 32]:
+    """Starts c + a @ b for a 64 x 16 tile a in registers and an n-major 16 x 64 tile b; `wgmma_async` of the library takes only bfloat16 from registers.
+    """
+    var halves = bitcast[DType.uint32, 4](a)
+    var r = inlined_assembly[
+        """{
+        .reg .pred add;
+        setp.ne.b32 add, 1, 0;
+        wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16
+        {$0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+         $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31},
+        {$32, $33, $34, $35}, $36, add, 1, 1, 1;
+        }""",
+        _RegisterPackType[
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+            Float32,
+        ],
+        constraints="=f," * 32
+        + "r,r,r,r,l,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+        has_side_effect=True,
+    ](
+        halves[0],
+        halves[1],
+        halves[2],
+        halves[3],
+        b.desc,
+        c[0],
+        c[1],
+        c[2],
+        c[3],
+        c[4],
+        c[5],
+        c[6],
+        c[7],
+        c[8],
+        c[9],
+        c[10],
+        c[11],
+        c[12],
+        c[13],
+        c[14],
+        c[15],
+        c[16],
+        c[17],
+        c[18],
+        c[19],
+        c[20],
+        c[21],
+        c[22],
+        c[23],
+        c[24],
+        c[25],
+        c[26],
+        c[27],
+        c[28],
+        c[29],
+        c[30],
+        c[31],
+    )
+    return SIMD[DType.float32, 32](
+        r[0],
+        r[1],
+        r[2],
+        r[3],
+        r[4],
+        r[5],
+        r[6],
+        r[7],
+        r[8],
+        r[9],
+        r[10],
+        r[11],
+        r[12],
+        r[13],
+        r[14],
+        r[15],
+        r[16],
+        r[17],
+        r[18],
+        r[19],
+        r[20],
+        r[21],
+        r[22],
+        r[23],
+        r[24],
+        r[25],
+        r[26],
+        r[27],
+        r[28],
+        r[29],
+        r[30],
+        r[31],
     )
 
 

@@ -12,6 +12,7 @@ from std.python import PythonObject
 from std.python.bindings import PythonModuleBuilder
 
 comptime B16 = DType.bfloat16
+comptime F16 = DType.float16
 comptime I32 = DType.int32
 
 
@@ -105,15 +106,48 @@ def PyInit_prefill_ext() abi("C") -> PythonObject:
         m.def_function[open_context]("open_context")
         m.def_function[stream_of]("stream_of")
         m.def_function[synchronize]("synchronize")
-        m.def_function[old[128, B16]]("old_128")
-        m.def_function[old[64, B16]]("old_64")
-        m.def_function[hopper[128, B16, 2, 128, 2, True]]("g2_k128_s2_turns_128")
-        m.def_function[hopper[128, B16, 2, 128, 2, False]]("g2_k128_s2_128")
-        m.def_function[hopper[128, B16, 2, 64, 4, True]]("g2_k64_s4_turns_128")
-        m.def_function[hopper[128, B16, 3, 64, 3, False]]("g3_k64_s3_128")
-        m.def_function[hopper[128, B16, 3, 64, 3, True]]("g3_k64_s3_turns_128")
-        m.def_function[hopper[64, B16, 2, 128, 2, True]]("g2_k128_s2_turns_64")
-        m.def_function[hopper[64, B16, 3, 128, 2, True]]("g3_k128_s2_turns_64")
+        m.def_function[old[128, B16]]("old_128_b16")
+        m.def_function[old[64, B16]]("old_64_b16")
+        m.def_function[hopper[128, B16, 2, 128, 2, True]](
+            "g2_k128_s2_turns_128_b16"
+        )
+        m.def_function[hopper[128, B16, 2, 128, 2, False]]("g2_k128_s2_128_b16")
+        m.def_function[hopper[128, B16, 2, 64, 4, True]](
+            "g2_k64_s4_turns_128_b16"
+        )
+        m.def_function[hopper[128, B16, 2, 64, 4, False]]("g2_k64_s4_128_b16")
+        m.def_function[hopper[128, B16, 3, 64, 4, True]](
+            "g3_k64_s4_turns_128_b16"
+        )
+        m.def_function[hopper[128, B16, 3, 64, 4, False]]("g3_k64_s4_128_b16")
+        m.def_function[hopper[64, B16, 2, 128, 2, True]](
+            "g2_k128_s2_turns_64_b16"
+        )
+        m.def_function[hopper[64, B16, 2, 128, 4, True]](
+            "g2_k128_s4_turns_64_b16"
+        )
+        m.def_function[hopper[64, B16, 3, 128, 3, True]](
+            "g3_k128_s3_turns_64_b16"
+        )
+        m.def_function[hopper[64, B16, 3, 128, 3, False]]("g3_k128_s3_64_b16")
+        m.def_function[hopper[80, B16, 2, 128, 2, True]](
+            "g2_k128_s2_turns_80_b16"
+        )
+        m.def_function[hopper[96, B16, 2, 128, 2, True]](
+            "g2_k128_s2_turns_96_b16"
+        )
+        m.def_function[hopper[64, F16, 2, 128, 2, True]](
+            "g2_k128_s2_turns_64_f16"
+        )
+        m.def_function[hopper[80, F16, 2, 128, 2, True]](
+            "g2_k128_s2_turns_80_f16"
+        )
+        m.def_function[hopper[96, F16, 2, 128, 2, True]](
+            "g2_k128_s2_turns_96_f16"
+        )
+        m.def_function[hopper[128, F16, 2, 128, 2, True]](
+            "g2_k128_s2_turns_128_f16"
+        )
         return m.finalize()
     except e:
         abort(String("prefill_ext: ", e))
