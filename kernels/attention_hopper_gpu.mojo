@@ -557,6 +557,12 @@ def attention_hopper_kernel[
                         )
 
 
+def hopper_serves(shape: AttentionShape) -> Bool:
+    """Whether `attention_hopper_gpu` takes the pages, and has rows enough to fill its tiles.
+    """
+    return shape.page_size >= 8 and shape.tokens * shape.heads >= 64 * 128
+
+
 def attention_hopper_gpu[
     D: Int,
     dtype: DType,
