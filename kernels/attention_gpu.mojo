@@ -2,9 +2,8 @@
 
     bfloat16, float16 on NVIDIA
         T = B, D a multiple of 8     attention_decode_gpu.mojo     one new token a request: bound by reading the cache
-        D a multiple of 16           tiles of queries: bound by arithmetic
+        D a multiple of 16           attention_prefill_gpu.mojo    tiles of queries: bound by arithmetic
             Hopper, D up to 128      attention_hopper_gpu.mojo     warpgroup products, copies by warps of their own
-            else                     attention_prefill_gpu.mojo    products of a warp
     everything else                  attention_simple_gpu.mojo     float32 products
 
 The ladders (`kernels/steps/attention_*_gpu.mojo`, `python -m benchmarks.ladder prefill --device gpu`, and `decode`):
@@ -21,8 +20,8 @@ decode of so many requests at 2,048 tokens:
 
 from .attention import AttentionShape
 from .attention_decode_gpu import attention_decode_gpu
-from .attention_hopper_gpu import attention_hopper_gpu, hopper_serves
 from .attention_prefill_gpu import attention_prefill_gpu
+from .attention_hopper_gpu import attention_hopper_gpu, hopper_serves
 from .attention_simple_gpu import attention_simple_gpu
 from .common import Ptr
 from max.gpu.host import DeviceContext
