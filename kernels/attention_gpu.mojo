@@ -6,6 +6,7 @@
                                      attention_decode_hopper_gpu.mojo    pages streamed by the copy engine, shared out evenly
             else                     attention_decode_gpu.mojo           pages loaded into registers: starts sooner
         D a multiple of 16           attention_prefill_gpu.mojo    tiles of queries: bound by arithmetic
+            Hopper, D up to 128      attention_hopper_gpu.mojo     warpgroup products, copies by warps of their own
     everything else                  attention_simple_gpu.mojo     float32 products
 
 The ladders (`kernels/steps/attention_*_gpu.mojo`, `python -m benchmarks.ladder prefill --device gpu`, and `decode`):
@@ -24,6 +25,7 @@ from .attention import AttentionShape
 from .attention_decode_gpu import attention_decode_gpu
 from .attention_decode_hopper_gpu import attention_decode_hopper_gpu
 from .attention_prefill_gpu import attention_prefill_gpu
+from .attention_hopper_gpu import attention_hopper_gpu, hopper_serves
 from .attention_simple_gpu import attention_simple_gpu
 from .common import Ptr
 from max.gpu.host import DeviceContext
@@ -67,6 +69,20 @@ def attention_gpu[
                         )
                         return
                 attention_decode_gpu[D](
+                    o,
+                    q,
+                    kv,
+                    row_offsets,
+                    context_lengths,
+                    page_table,
+                    scale,
+                    shape,
+                    ctx,
+                )
+                return
+        comptime if D % 16 == 0 and D <= 128 and DeviceContext.default_device_info.compute == 9.0:
+            if hopper_serves(shape):
+                attention_hopper_gpu[D](
                     o,
                     q,
                     kv,
