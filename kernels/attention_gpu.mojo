@@ -33,6 +33,9 @@ from max.gpu.host import DeviceContext
 comptime SHARED_OUT = 128
 """Key/value heads of all requests from which an even share is worth its start (3 us more than the other kernel's)."""
 
+comptime MIXED = 64
+"""The same in a step that has prompts too: from here on its requests of one token are computed as in decoding."""
+
 
 def attention_gpu[
     D: Int, dtype: DType
@@ -82,6 +85,19 @@ def attention_gpu[
                 return
         comptime if D % 16 == 0 and D <= 128 and DeviceContext.default_device_info.compute == 9.0:
             if hopper_serves(shape):
+                var decodes = shape.requests * shape.kv_heads >= MIXED
+                if decodes:  # requests of one token, and then the others
+                    attention_decode_hopper_gpu[D](
+                        o,
+                        q,
+                        kv,
+                        row_offsets,
+                        context_lengths,
+                        page_table,
+                        scale,
+                        shape,
+                        ctx,
+                    )
                 attention_hopper_gpu[D](
                     o,
                     q,
@@ -92,6 +108,7 @@ def attention_gpu[
                     scale,
                     shape,
                     ctx,
+                    least=2 if decodes else 1,
                 )
                 return
         comptime if D % 16 == 0 and D <= 256:

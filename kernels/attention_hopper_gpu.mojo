@@ -149,6 +149,7 @@ def attention_hopper_kernel[
     shift: Int32,
     table_width: Int32,
     window: Int32,
+    least: Int32,
 ):
     """Block (h, i) writes 64 * groups rows of tile i for key/value head h; 16 divides D, scale is above 0.
     """
@@ -165,6 +166,7 @@ def attention_hopper_kernel[
         Int(group),
         rows_of_block,
         Int(block_idx.y),
+        Int(least),
     )
     # The same in all lanes, and the compiler knows it of a value that lane 0 gives.
     var b = Int(warp.shuffle_idx(Int32(found), UInt32(0)))
@@ -560,16 +562,16 @@ def attention_hopper_kernel[
 def hopper_serves(shape: AttentionShape) -> Bool:
     """Whether `attention_hopper_gpu` takes the pages, and has rows enough to fill its tiles.
     """
-    return shape.page_size >= 8 and shape.tokens * shape.heads >= 64 * 128
+    return shape.page_size >= 8 and shape.tokens * shape.heads >= 2048
 
 
 def attention_hopper_gpu[
     D: Int,
     dtype: DType,
-    groups: Int = 2,
+    groups: Int = 2 if D > 64 else 3,
     keys: Int = 128,
-    stages: Int = 2,
-    turns: Bool = True,
+    stages: Int = 2 if D > 64 else 3,
+    turns: Bool = D <= 64,
 ](
     o: Ptr[dtype],
     q: Ptr[dtype],
@@ -580,8 +582,11 @@ def attention_hopper_gpu[
     scale: Float32,
     shape: AttentionShape,
     ctx: DeviceContext,
+    least: Int = 1,
 ) raises:
     """Writes o [T, H, D] for queries q [T, H, D] over the cache [pages, 2, KH, PS, D]; 16 divides D, PS is at least 8.
+
+    least: requests of fewer new tokens are left out.
     """
     comptime T = Tiling[D, dtype, groups, keys, stages]
     var rows = shape.tokens * (shape.heads // shape.kv_heads)
@@ -601,6 +606,7 @@ def attention_hopper_gpu[
         Int32(log2_exact(shape.page_size)),
         Int32(shape.table_width),
         Int32(shape.window),
+        Int32(least),
         grid_dim=(
             shape.kv_heads,
             ceildiv(rows, groups * GROUP_ROWS) + shape.requests,

@@ -150,6 +150,8 @@ def check_attention(k: Kernels, report: Report) -> None:
         ([1, 130, 1], [77, 130, 300]),
         ([200], [456]),
         ([1000], [1000]),
+        # Many requests of one token beside prompts: kernels of their own for the two.
+        ([300, *[1] * 70, 129, 2, *[1] * 30], [300 + 97 * i % 500 for i in range(103)]),
     ]
     cases: list[tuple[list[int], list[int]]] = [([1] * len(c), c) for c in decode] + prefill
     heads = [(16, 8, 128, BF16), (32, 8, 128, BF16), (9, 3, 64, BF16), (4, 4, 80, BF16), (16, 1, 128, BF16)]

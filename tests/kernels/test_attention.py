@@ -78,6 +78,17 @@ def test_padding_rows_are_zero_and_change_nothing(kernels: Kernels, heads: Heads
 
 
 @every_heads
+def test_many_requests_of_one_token_beside_prompts(kernels: Kernels, heads: Heads) -> None:
+    """A GPU may compute the two kinds by kernels of their own, each leaving out what the other does."""
+    rng = np.random.default_rng(4)
+    new = [300, *[1] * 40, 200, *[1] * 60, 2, *[1] * 20, 129]
+    batch = ragged(rng, new, [int(n) for n in rng.integers(0, 9 * heads.PS, len(new))], heads.PS)
+    q, kv = make(kernels, heads, batch, rng)
+    o = run(kernels, heads, q, kv, batch)
+    assert_within(o, *expected_and_bound(kernels, heads, q, kv, batch))
+
+
+@every_heads
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=25)
 def test_attention(kernels: Kernels, heads: Heads, data: st.DataObject, seed: int) -> None:
