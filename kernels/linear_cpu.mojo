@@ -136,7 +136,7 @@ def linear_units[
     """Cuts the blocks among cores. x holds `x_stride` 32-bit elements a row, w `units` lines of 16 lanes a block.
     """
     var blocks = ceildiv(n, LANES)
-    var tasks = linear_tasks(m, blocks, units)
+    var cut = cut_work(m, blocks, units, tile_blocks[kind]())
     fork_join(
         LinearJob[out_dtype, kind](
             hold(y),
@@ -147,22 +147,39 @@ def linear_units[
             units,
             x_stride,
             blocks,
-            tasks,
+            cut,
         ),
-        tasks,
+        cut.row_parts * cut.block_parts,
     )
 
 
-def linear_tasks(m: Int, blocks: Int, units: Int) -> Int:
-    """One task a core; four with many rows, so that a core that is busy elsewhere does not hold up the rest; at least
-    64 KiB of weights each."""
-    var most = parallelism_level(None) * (4 if m > MANY_ROWS else 1)
-    return max(1, min(most, blocks // 4, blocks * units // 1024))
+@fieldwise_init
+struct Cut(ImplicitlyCopyable, Movable):
+    """How a product is cut into tasks: parts of the rows times parts of the blocks, these of whole `step` blocks.
+    """
+
+    var row_parts: Int
+    var block_parts: Int
+    var step: Int
+
+
+def cut_work(m: Int, blocks: Int, units: Int, wide: Int) -> Cut:
+    """Few rows: each core reads a part of the weights, of 64 KiB at least. Many rows: four tasks a core, so that a core
+    that is busy elsewhere does not hold up the rest, cut by rows first: those parts are even, and arithmetic takes
+    longer than reading the weights once more.
+    """
+    var cores = parallelism_level(None)
+    if m <= MANY_ROWS:
+        var most = min(cores, blocks // 4, blocks * units // 1024)
+        return Cut(1, max(1, most), 1)
+    var row_parts = min(4 * cores, m // MANY_ROWS)
+    var groups = ceildiv(blocks, wide)
+    return Cut(row_parts, min(groups, ceildiv(4 * cores, row_parts)), wide)
 
 
 @fieldwise_init
 struct LinearJob[out_dtype: DType, kind: Int](Job):
-    """The arguments of `linear_units`; a task is a contiguous range of blocks.
+    """The arguments of `linear_units`; a task is a range of rows times a contiguous range of blocks.
     """
 
     var y: Held[Self.out_dtype]
@@ -173,52 +190,92 @@ struct LinearJob[out_dtype: DType, kind: Int](Job):
     var units: Int
     var x_stride: Int
     var blocks: Int
-    var tasks: Int
+    var cut: Cut
 
     def run(self, task: Int):
         comptime WIDE = tile_blocks[Self.kind]()
-        var block, last = task_range(task, self.tasks, self.blocks)
+        # Neighbouring tasks share their weights, which the second core then finds in the shared cache.
+        var top, bottom = task_range(
+            task % self.cut.row_parts, self.cut.row_parts, self.m
+        )
+        var step, end = task_range(
+            task // self.cut.row_parts,
+            self.cut.block_parts,
+            ceildiv(self.blocks, self.cut.step),
+        )
+        var block = step * self.cut.step
+        var last = min(end * self.cut.step, self.blocks)
         while block + WIDE <= last:
-            self.group[WIDE](block)
+            self.group[WIDE](block, last, top, bottom)
             block += WIDE
+        comptime if WIDE > 2:
+            if block + 2 <= last:
+                self.group[2](block, last, top, bottom)
+                block += 2
         while block < last:
-            self.group[1](block)
+            self.group[1](block, last, top, bottom)
             block += 1
 
     @always_inline
-    def group[BLOCKS: Int](self, block: Int):
-        """All rows of x times BLOCKS blocks, in tiles of as even a height as possible.
+    def weights(self, block: Int) -> Ptr[DType.int32]:
+        """Where a block begins."""
+        return self.w.as_unsafe_any_origin().unsafe_offset(
+            block * self.units * LANES
+        )
+
+    @always_inline
+    def group[
+        BLOCKS: Int
+    ](self, block: Int, last_block: Int, top: Int, bottom: Int):
+        """Rows top to bottom of x times BLOCKS blocks, in tiles of as even a height as possible.
+
+        Meanwhile the next BLOCKS blocks are fetched, each line once, evenly over the tiles: a fourth in each of the
+        first four, a half in each of two. At the end of the task's blocks that is what is left and lines of its own.
         """
         var sums = Array[Float32, TILE_ROWS * BLOCKS * LANES](fill=0)
         var at = Ptr[DType.float32](to=sums[0])
-        var w = self.w.as_unsafe_any_origin().unsafe_offset(
-            block * self.units * LANES
-        )
-        var next = w.unsafe_offset(BLOCKS * self.units * LANES)
-        var tiles = ceildiv(self.m, TILE_ROWS)
+        var w = self.weights(block)
+        var next = self.weights(min(block + BLOCKS, last_block - BLOCKS))
+        var tiles = ceildiv(bottom - top, TILE_ROWS)
         for t in range(tiles):
-            var first, last = task_range(t, tiles, self.m)
+            var first, last = task_range(t, tiles, bottom - top)
             var rows = self.x.as_unsafe_any_origin().unsafe_offset(
-                first * self.x_stride
+                (top + first) * self.x_stride
             )
             comptime for height in range(1, TILE_ROWS + 1):
                 if last - first == height:
+                    comptime half = ceildiv(BLOCKS, 2)
                     if tiles == 1:
                         tile[Self.kind, height, BLOCKS, BLOCKS](
                             at, rows, self.x_stride, w, self.units, next
                         )
                     comptime if height >= TILE_ROWS // 2:  # two tiles or more are at least half full
-                        if t < 2 and tiles > 1:
-                            comptime half = ceildiv(BLOCKS, 2)
-                            var part = next.unsafe_offset(
-                                t * half * self.units * LANES
-                            )
+                        if 1 < tiles < 4:
+                            var ahead = self.part(w, next, t * half, BLOCKS)
                             tile[Self.kind, height, BLOCKS, half](
-                                at, rows, self.x_stride, w, self.units, part
+                                at, rows, self.x_stride, w, self.units, ahead
                             )
-                        elif t >= 2:
-                            tile[Self.kind, height, BLOCKS, 0](
-                                at, rows, self.x_stride, w, self.units, next
+                    comptime if height > TILE_ROWS // 2:  # four or more are fuller
+                        if tiles >= 4:
+                            var ahead = self.part(w, next, t, BLOCKS)
+                            tile[Self.kind, height, BLOCKS, 1](
+                                at, rows, self.x_stride, w, self.units, ahead
                             )
-            var to = self.y.as_unsafe_any_origin().unsafe_offset(first * self.n)
+            var to = self.y.as_unsafe_any_origin().unsafe_offset(
+                (top + first) * self.n
+            )
             store_tile[BLOCKS](to, at, last - first, self.n, block * LANES)
+
+    @always_inline
+    def part(
+        self,
+        w: Ptr[DType.int32],
+        next: Ptr[DType.int32],
+        block: Int,
+        blocks: Int,
+    ) -> Ptr[DType.int32]:
+        """Block `block` of the next `blocks`; when all are fetched, w, which is in the cache.
+        """
+        if block < blocks:
+            return next.unsafe_offset(block * self.units * LANES)
+        return w
