@@ -13,7 +13,7 @@ from max.gpu.primitives import warp
 from .argmax_gpu import THREADS
 from .common import Ptr
 from .gpu_common import SharedPtr, load_vector, warp_index
-from .sample import ABOVE_ONE
+from .sample_filter import ABOVE_ONE
 
 comptime WARPS = THREADS // WARP_SIZE
 comptime LOG2_E = Float32(1.4426950408889634)
