@@ -185,6 +185,7 @@ def attend_all[
         items,
         count,
         tasks,
+        cores,
         parts,
         spans,
         scale,

@@ -9,7 +9,6 @@ are joined in order. So decoding can give the spans of a long context to several
 walks them all.
 """
 
-from .attention_pack import pack_keys, pack_value_pairs, pack_values
 from .attention_softmax import NOTHING, exp2_negative, softmax_row
 from .common import LANES, Ptr, load_float32, task_range
 from .linear_tile import DOT_BFLOAT16, FMA_FLOAT32, Sums, tile, tile_blocks
