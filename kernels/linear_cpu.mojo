@@ -54,6 +54,10 @@ from std.sys.info import CompilationTarget
 comptime MANY_ROWS = 32
 """Above this, arithmetic takes longer than reading the weights on any CPU."""
 
+comptime NARROW = 2
+"""Blocks that few rows, of a single tile, multiply at once: fewer streams of memory are read faster, and the sums of two
+are enough to hide the latency."""
+
 comptime BEST = 0
 """Let the CPU decide."""
 comptime FMA = 1
@@ -205,13 +209,14 @@ struct LinearJob[out_dtype: DType, kind: Int](Job):
         )
         var block = step * self.cut.step
         var last = min(end * self.cut.step, self.blocks)
-        while block + WIDE <= last:
-            self.group[WIDE](block, last, top, bottom)
-            block += WIDE
-        comptime if WIDE > 2:
-            if block + 2 <= last:
-                self.group[2](block, last, top, bottom)
-                block += 2
+        if bottom - top > TILE_ROWS:
+            while block + WIDE <= last:
+                self.group[WIDE](block, last, top, bottom)
+                block += WIDE
+        comptime if WIDE > NARROW:
+            while block + NARROW <= last:
+                self.group[NARROW](block, last, top, bottom)
+                block += NARROW
         while block < last:
             self.group[1](block, last, top, bottom)
             block += 1
@@ -245,10 +250,11 @@ struct LinearJob[out_dtype: DType, kind: Int](Job):
             comptime for height in range(1, TILE_ROWS + 1):
                 if last - first == height:
                     comptime half = ceildiv(BLOCKS, 2)
-                    if tiles == 1:
-                        tile[Self.kind, height, BLOCKS, BLOCKS](
-                            at, rows, self.x_stride, w, self.units, next
-                        )
+                    comptime if BLOCKS <= NARROW:
+                        if tiles == 1:
+                            tile[Self.kind, height, BLOCKS, BLOCKS](
+                                at, rows, self.x_stride, w, self.units, next
+                            )
                     comptime if height >= TILE_ROWS // 2:  # two tiles or more are at least half full
                         if 1 < tiles < 4:
                             var ahead = self.part(w, next, t * half, BLOCKS)

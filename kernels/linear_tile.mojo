@@ -93,8 +93,8 @@ def tile[
     """Writes sums [ROWS, BLOCKS, 16] = x [ROWS, units] times BLOCKS packed blocks [units, 16] at w.
 
     x holds units for DOT_BFLOAT16 and FMA_FLOAT32, and two float32 for each unit for FMA_BFLOAT16; `x_stride` is
-    counted in its own 32-bit elements. While computing, AHEAD lines a unit are fetched from `ahead` on: the weights of
-    the next tile, which may lie beyond the end of the matrix (a prefetch of a wrong address does nothing).
+    counted in its own 32-bit elements. While computing, AHEAD lines a unit are fetched from `ahead` on: weights that
+    come next.
     """
     var acc = Array[Sums, ROWS * BLOCKS](fill=Sums(0))
     for u in range(units):
