@@ -23,8 +23,7 @@ bfloat16; prefill of a whole prompt, decode of one token, medians:
     tiles of packed keys, dot products          1.5 ms          19 ms           122 us (26 GB/s, from the L3 cache)
     PyTorch 2.13, bfloat16, same cores          5.3 ms          50 ms          3306 us
 
-With 8 key/value heads of 128 at 4096 tokens the cache no longer fits the L3, and decode reads it at 15 GB/s: memory's
-own speed. Prefill reaches 250 GFLOP/s, the causal half counted. `linear_cpu.mojo` reaches 390 at K = 1024 but 185 at
+Prefill reaches 250 GFLOP/s, the causal half counted. `linear_cpu.mojo` reaches 390 at K = 1024 but 185 at
 K = 64: sums over so short a D are what limits attention too, since each ends with emptying its tile of registers.
 
 Step by step (kernels/steps/, `python -m benchmarks.ladder prefill` and `decode`), same heads and pages, microseconds on
@@ -39,8 +38,15 @@ two cores of an AMD EPYC (Zen 4) that read 55 GB/s and do 470 GFLOP/s; decoding 
     packed, dot products (this file)       137      1,256    packed (this file)           44.9        300
     PyTorch 2.13                           443      4,217    PyTorch 2.13                  301      2,385
 
-Decoding from memory reaches 10 GB/s, from the cache 26: pages are 2 KB pieces in any order, which the hardware's
-prefetcher does not foresee.
+Those figures are from before the next block was fetched while this one is packed (`attention_pages.mojo`): pages are
+2 KB pieces in any order, which the hardware's prefetcher does not foresee. On two cores of an AMD EPYC (Zen 5) that read
+50 GB/s, old and new in turns, decoding from memory, microseconds and GB/s:
+
+    decode at                                      512                4096
+    9 and 3 heads of 64, before           20.6    19 GB/s       162    19 GB/s
+    9 and 3 heads of 64                   14.0    28 GB/s       106    30 GB/s       from the cache: 56 GB/s
+    16 and 8 heads of 128, before         98.1    21 GB/s       815    21 GB/s
+    16 and 8 heads of 128                 64.1    33 GB/s       513    33 GB/s       from the cache: 66 GB/s
 """
 
 from .attention import AttentionShape

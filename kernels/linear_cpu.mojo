@@ -4,7 +4,7 @@
 
     packed w:  block 0 | block 1 | ... | block N/16-1            a block: 16 outputs x K, contiguous, in the order read
     cores:     |---- core 0 ----|---- core 1 ----|               each streams its own contiguous part of w once
-
+                                                                 (many rows: first cut by rows)
     for each group of 4 blocks                                   (4 x 16 outputs x K: stays in the L2 cache)
         for each 6 rows                                          6 x 4 tile of sums in registers, `linear_tile.mojo`
             all of K                                             meanwhile the next group is fetched into L2
@@ -18,17 +18,17 @@ Three ways to multiply, chosen once by what the CPU has (`cpu_features.mojo`): A
 dot products (AVX512-BF16), float32 multiply-adds. A machine uses one for every row count, again for equal bits.
 
 The ladder (kernels/steps/, `python -m benchmarks.ladder linear`): microseconds for N = 3072, K = 576 in bfloat16,
-weights not in cache, on two cores of an AMD EPYC (Zen 4) that read 34 GB/s and do 460 GFLOP/s:
+weights not in cache, on two cores of an AMD EPYC (Zen 5) that read about 50 GB/s in that run and do 1,020 GFLOP/s:
 
     rows                                     1          8        128
-    naive: the definition                1,942     15,244    241,705
-    16 lanes along K                       202      1,000     13,602
-    4 outputs at once                      424        973      9,856     four short streams of w: worse for one row
-    all cores                              245        613      5,875
-    packed weights, 4 blocks               138        306      3,435     one stream a core, no sums across lanes
-    bfloat16 dot products                  127        260      2,421
-    6 x 4 tiles, prefetch (this file)      103        127      1,174     102%, 82%, 86% of what the machine can do
-    PyTorch 2.13 (oneDNN)                  265        368      1,469
+    naive: the definition                1,618     12,904    208,261
+    16 lanes along K                       106        514      7,407
+    4 outputs at once                      152        474      5,254     four short streams of w: worse for one row
+    all cores                             97.7        246      2,660
+    packed weights, 4 blocks              85.1        169      1,799     one stream a core, no sums across lanes
+    bfloat16 dot products                 80.5        143      1,364
+    6 x 4 tiles, prefetch (this file)     69.6       86.1        471     100%, 80%, 95% of what the machine can do
+    PyTorch 2.13 (oneDNN)                  148        167        586
 """
 
 from .common import LANES, Ptr, task_range
