@@ -1,26 +1,29 @@
-"""A row of logits as a block of threads sees it while it samples: sums over what stands above a bound, and the draw.
+"""A row of logits as a block of threads sees it while it filters: the bounds of top-k and top-p, and what they keep.
 
-The search for the bound of top-k and top-p is described in sample_gpu.mojo.
+The search for a bound is described in sample.mojo. A weight is one exp2 of a logit, computed anew in every pass.
 """
 
 from std.math import exp2
-from std.memory import bitcast, stack_allocation
+from std.memory import bitcast
 
 from max.gpu import WARP_SIZE, barrier, lane_id, thread_idx
 from max.gpu.memory import AddressSpace
 from max.gpu.primitives import warp
 
-from .argmax_gpu import THREADS
 from .common import Ptr
-from .gpu_common import SharedPtr, load_vector, warp_index
+from .gpu_common import SharedPtr, warp_index
+from .sample_chunks_gpu import CHUNK, Four, four
 from .sample_filter import ABOVE_ONE
 
+comptime THREADS = 512
 comptime WARPS = THREADS // WARP_SIZE
-comptime LOG2_E = Float32(1.4426950408889634)
+comptime UNROLL = 4
+"""Vectors that a thread loads before it uses the first."""
 
 
-struct Row[width: Int](TrivialRegisterPassable):
-    """One row of logits, seen as weights exp((logit - top) / temperature)."""
+struct Row[aligned: Bool](TrivialRegisterPassable):
+    """One row of logits, seen as weights 2^((logit - top) scale); a block of THREADS has it.
+    """
 
     var logits: Pointer[Float32, MutUntrackedOrigin]
     var cols: Int
@@ -45,9 +48,9 @@ struct Row[width: Int](TrivialRegisterPassable):
         self.sums = sums.unsafe_origin_cast[MutUntrackedOrigin]()
 
     @always_inline
-    def weights(self, e: Int) -> SIMD[DType.float32, Self.width]:
-        var v = load_vector[DType.float32, Self.width](
-            self.logits.as_unsafe_any_origin(), e
+    def weights(self, e: Int) -> Four:
+        var v = four[Self.aligned](
+            self.logits.as_unsafe_any_origin(), self.cols, e
         )
         return exp2((v - self.top) * self.scale)
 
@@ -67,14 +70,14 @@ struct Row[width: Int](TrivialRegisterPassable):
 
     def from_on(self, least: Float32, counting: Bool) -> Float32:
         """The number, or the sum, of the weights that are at least `least`."""
+        comptime step = 4 * THREADS
         var own = Float32(0)
-        var e = Int(thread_idx.x) * Self.width
-        while e < self.cols:
-            var w = self.weights(e)
-            comptime for i in range(Self.width):
-                if w[i] >= least:
-                    own += Float32(1) if counting else w[i]
-            e += THREADS * Self.width
+        for start in range(Int(thread_idx.x) * 4, self.cols, UNROLL * step):
+            comptime for u in range(UNROLL):
+                var w = self.weights(start + u * step)
+                comptime for i in range(4):
+                    if w[i] >= least and start + u * step + i < self.cols:
+                        own += Float32(1) if counting else w[i]
         return self.total(own)
 
     def boundary(self, goal: Float32, counting: Bool, lowest: Int) -> Int:
@@ -98,75 +101,71 @@ struct Row[width: Int](TrivialRegisterPassable):
         while high - low > 1:
             var middle = (low + high) // 2
             var own = Float32(0)
-            var e = Int(thread_idx.x) * Self.width
-            while e < self.cols:
+            for e in range(Int(thread_idx.x) * 4, self.cols, THREADS * 4):
                 var w = self.weights(e)
-                comptime for i in range(Self.width):
+                comptime for i in range(4):
                     if w[i] == value and e + i <= middle:
                         own += 1
-                e += THREADS * Self.width
             if self.total(own) >= wanted:
                 high = middle
             else:
                 low = middle
         return high
 
-    @always_inline
-    def kept(
-        self, e: Int, least: Float32, last: Int
-    ) -> SIMD[DType.float32, Self.width]:
-        """Weights from `e` on, 0 where a filter takes them away."""
-        var w = SIMD[DType.float32, Self.width](0)
-        if e < self.cols:
-            w = self.weights(e)
-            comptime for i in range(Self.width):
-                if w[i] < least or (w[i] == least and e + i > last):
-                    w[i] = 0
-        return w
-
-    def draw(self, least: Float32, last: Int, random: Float32) -> Int32:
-        """The token at which the sum of the kept weights passes `random` of the whole; -1 without a sum.
-
-        Thread 0 returns it.
+    def chunk_sum(self, chunk: Int, least: Float32, last: Int) -> Float32:
+        """The sum of what is kept of a chunk; a warp computes it, and every lane gets it.
         """
-        comptime tile = THREADS * Self.width
-        var mine = Int(thread_idx.x) * Self.width
-        var whole = Float32(0)
-        for start in range(0, self.cols, tile):
-            whole += self.total(
-                self.kept(start + mine, least, last).reduce_add()
-            )
-        var target = random * whole
-        var passed = Float32(0)
-        var each = stack_allocation[
-            THREADS, Float32, address_space=AddressSpace.SHARED
-        ]()
-        var token = Int32(-1)
-        for start in range(0, self.cols, tile):
-            var own = self.kept(start + mine, least, last).reduce_add()
-            var after = passed + self.total(own)
-            if after > target:
-                each[unsafe_offset=Int(thread_idx.x)] = own
-                barrier()
-                if thread_idx.x == 0:
-                    # The last thread with a weight, should rounding let the sum end short of the target.
-                    var at = -1
-                    for t in range(THREADS):
-                        var sum = each[unsafe_offset=t]
-                        if sum > 0:
-                            at = t
-                            if passed + sum > target:
-                                break
-                            passed += sum
-                    if at >= 0:
-                        var w = self.kept(start + at * Self.width, least, last)
-                        comptime for i in range(Self.width):
-                            if w[i] > 0 and (token < 0 or passed <= target):
-                                token = Int32(start + at * Self.width + i)
-                                passed += w[i]
-                return token
-            passed = after
-        return token
+        var sum = Float32(0)
+        var first = chunk * CHUNK + Int(lane_id()) * 4
+        for start in range(first, first + CHUNK, UNROLL * 4 * WARP_SIZE):
+            comptime for u in range(UNROLL):
+                var e = start + u * 4 * WARP_SIZE
+                sum += kept(self.weights(e), e, least, last).reduce_add()
+        return warp.sum(sum)
+
+    def limits(
+        self, top_k: Int, top_p: Float32, min_p: Float32
+    ) -> Tuple[Float32, Int]:
+        """What the filters keep: the least weight, and of those that equal it the last index.
+        """
+        var boundary = 0
+        var equals = Float32(self.cols)
+        var limited = top_k > 0 and top_k < self.cols
+        if limited:
+            boundary = self.boundary(Float32(top_k), True, 0)
+            equals = Float32(top_k) - self.from_on(as_float(boundary + 1), True)
+        if top_p < 1:
+            var whole = self.from_on(as_float(boundary + 1), False)
+            if limited:
+                whole += equals * as_float(boundary)
+            var low = self.boundary(top_p * whole, False, boundary)
+            var missing = top_p * whole - self.from_on(as_float(low + 1), False)
+            var needed = Float32(self.cols)
+            if low > 0:
+                needed = max(Float32(1), (missing / as_float(low)).__ceil__())
+            equals = min(equals, needed) if low == boundary else needed
+            boundary = low
+        var least = as_float(boundary)
+        if min_p > least:
+            return (min_p, self.cols)
+        if (
+            boundary > 0
+            and self.from_on(least, True)
+            - self.from_on(as_float(boundary + 1), True)
+            > equals
+        ):
+            return (least, self.last_equal(least, equals))
+        return (least, self.cols)
+
+
+@always_inline
+def kept(w: Four, e: Int, least: Float32, last: Int) -> Four:
+    """Weights from index `e` on, 0 where a filter takes them away."""
+    var result = w
+    comptime for i in range(4):
+        if w[i] < least or (w[i] == least and e + i > last):
+            result[i] = 0
+    return result
 
 
 @always_inline

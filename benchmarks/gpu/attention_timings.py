@@ -7,8 +7,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu.bench import MODELS, Bench, Model, empty
-from benchmarks.gpu.checks import int32, randn
-from benchmarks.gpu.harness import copies_for
+from benchmarks.gpu.harness import copies_for, int32, randn
 from benchmarks.gpu.kernels import Tensor
 
 

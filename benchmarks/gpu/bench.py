@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.gpu.checks import BF16
-from benchmarks.gpu.harness import Report, Timer
+from benchmarks.gpu.harness import BF16, Report, Timer
 from benchmarks.gpu.kernels import Kernels, Tensor
 
 

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
-from benchmarks.gpu.harness import Report, poison
+from benchmarks.gpu.harness import BF16, F16, F32, Report, int32, poison, randn
 from benchmarks.gpu.kernels import Kernels, Tensor
+from benchmarks.gpu.paged import paged
 
-BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 BOUND = {BF16: 8e-3, F16: 1.5e-3, F32: 2e-6}
 """Relative error in norm that is allowed: one rounding of the output and, for tensor cores, of probabilities."""
-
-
-def randn(*shape: int, dtype: torch.dtype = BF16, scale: float = 1.0) -> Tensor:
-    """Normal random numbers on the GPU."""
-    return (torch.randn(*shape, device="cuda") * scale).to(dtype)
-
-
-def int32(values: list[int]) -> Tensor:
-    """An int32 tensor on the GPU."""
-    return torch.tensor(values, dtype=torch.int32, device="cuda")
 
 
 def check_rowwise(k: Kernels, report: Report) -> None:
@@ -93,10 +81,21 @@ def check_linear(k: Kernels, report: Report) -> None:
         one_linear(k, report, randn(m, 203), randn(64, 203, scale=0.05), BF16, BOUND[BF16])
 
 
-def one_linear(k: Kernels, report: Report, x: Tensor, w: Tensor, out: torch.dtype, bound: float) -> None:
-    """One product, by the library where it would be chosen and by the project's kernels."""
+def one_linear(
+    k: Kernels,
+    report: Report,
+    x: Tensor,
+    w: Tensor,
+    out: torch.dtype,
+    bound: float,
+    paths: tuple[bool, ...] = (False, True),
+) -> None:
+    """One product by each of `paths`: as it is chosen, by the library if that is installed; by the project's kernels.
+
+    Where the library is never chosen the two are one.
+    """
     want = x.double() @ w.double().T
-    for own in (False, True) if x.dtype != F32 and x.shape[0] > 16 else (False,):
+    for own in paths if x.dtype != F32 and x.shape[0] > 16 else (False,):
         y = poison((x.shape[0], w.shape[0]), out)
         k.linear(y, x, w, own=own)
         k.synchronize()
@@ -137,59 +136,6 @@ def check_rope(k: Kernels, report: Report) -> None:
             report.equal(name + " v", kv[page, 1, :, offset], parts[2][live].to(dtype))
             report.check(name + " untouched", kv.isnan().sum(), torch.tensor(
                 kv.numel() - int(live.sum()) * 2 * kv_heads * dim, device="cuda"), 0.0)  # fmt: skip
-
-
-@dataclass
-class Paged:
-    """A ragged batch over a paged cache whose unused places are NaN."""
-
-    q: Tensor
-    kv: Tensor
-    offsets: Tensor
-    lengths: Tensor
-    pages: Tensor
-    keys: list[Tensor]
-    values: list[Tensor]
-
-    def reference(self, scale: float, window: int) -> Tensor:
-        """Attention in float64, one request after another."""
-        outputs = []
-        group = self.q.shape[1] // self.kv.shape[2]
-        for b, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
-            first, end = int(self.offsets[b]), int(self.offsets[b + 1])
-            q = self.q[first:end].double()
-            kd, vd = (t.double().repeat_interleave(group, 1) for t in (keys, values))
-            scores = torch.einsum("thd,jhd->htj", q, kd) * scale
-            position = torch.arange(len(keys) - (end - first), len(keys), device="cuda")[:, None]
-            j = torch.arange(len(keys), device="cuda")[None]
-            hidden = j > position
-            if window:
-                hidden = hidden | (j <= position - window)
-            p = scores.masked_fill(hidden, float("-inf")).softmax(-1)
-            outputs.append(torch.einsum("htj,jhd->thd", p, vd))
-        return torch.cat(outputs)
-
-
-def paged(new: list[int], contexts: list[int], heads: int, kv_heads: int, dim: int, page_size: int,
-          dtype: torch.dtype, spare: int = 3, scale: float = 1.0) -> Paged:  # fmt: skip
-    """Random requests with `new` tokens each of contexts that long, on randomly ordered pages."""
-    counts = [-(-c // page_size) for c in contexts]
-    total = sum(counts) + 2
-    order = torch.randperm(total, device="cuda").tolist()
-    kv = poison((total, 2, kv_heads, page_size, dim), dtype)
-    table = torch.zeros(len(new), max(counts) + spare, dtype=torch.int32, device="cuda")
-    keys, values = [], []
-    for b, (context, count) in enumerate(zip(contexts, counts, strict=True)):
-        own = torch.tensor(order[sum(counts[:b]) : sum(counts[:b]) + count], device="cuda")
-        table[b, :count] = own.int()
-        both = randn(2, context, kv_heads, dim, dtype=dtype, scale=scale)
-        j = torch.arange(context, device="cuda")
-        kv[own[j // page_size], 0, :, j % page_size] = both[0]
-        kv[own[j // page_size], 1, :, j % page_size] = both[1]
-        keys.append(both[0])
-        values.append(both[1])
-    offsets = int32([sum(new[:b]) for b in range(len(new) + 1)])
-    return Paged(randn(sum(new), heads, dim, dtype=dtype), kv, offsets, int32(contexts), table, keys, values)
 
 
 def check_attention(k: Kernels, report: Report) -> None:

@@ -11,8 +11,8 @@ from max.dtype import DType
 from max.engine import InferenceSession
 
 from benchmarks.gpu.all_ops import GROUP, KV_HEADS, PAGE_SIZE, VOCABULARY, WIDTH, graph_of_all_ops
-from benchmarks.gpu.checks import BF16, int32, norm, randn
-from benchmarks.gpu.harness import Report
+from benchmarks.gpu.checks import norm
+from benchmarks.gpu.harness import BF16, Report, int32, randn
 
 DIM = 128
 

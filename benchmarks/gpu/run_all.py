@@ -28,7 +28,7 @@ from benchmarks.gpu.kernels import Kernels
 
 COLUMNS = {
     "linear": ["model", "what", "rows", "us", "torch_us", "speedup", "of_copy", "tflops", "own_us"],
-    "rowwise": ["op", "model", "rows", "us", "torch_us", "speedup", "gbs", "of_copy"],
+    "rowwise": ["op", "model", "what", "rows", "us", "torch_us", "speedup", "gbs", "of_copy"],
     "decode": ["model", "batch", "context", "us", "torch_us", "speedup", "gbs", "of_copy"],
     "prefill": ["model", "tokens", "us", "tflops", "torch_us", "torch_tflops", "speedup", "backend"],
 }

@@ -1,6 +1,7 @@
 """Every kernel at small sizes, for compute-sanitizer: `... python -m benchmarks.gpu.sanitize OUT [CHECK ...]`.
 
 Results are compared with PyTorch as in checks.py, by the same code, so a run without the sanitizer is a quick check.
+The project's kernels and the library's are checks apart: a tool that cannot follow the library must not end the others.
 """
 
 from __future__ import annotations
@@ -14,32 +15,40 @@ import torch
 
 os.environ.setdefault("MODULAR_DEVICE_CONTEXT_MEMORY_MANAGER_SIZE_PERCENT", "8")  # read when MAX starts
 
-from benchmarks.gpu.checks import BF16, BOUND, F16, F32, check_rope, check_rowwise, one_linear, paged, randn
-from benchmarks.gpu.harness import Report, poison
+from benchmarks.gpu.checks import BOUND, check_rope, check_rowwise, one_linear
+from benchmarks.gpu.harness import BF16, F16, F32, Report, poison, randn
 from benchmarks.gpu.kernels import Kernels
+from benchmarks.gpu.paged import paged
+
+
+def products(k: Kernels, report: Report, shapes: list[tuple[int, int, int, torch.dtype]], own: bool) -> None:
+    """Linear at some (M, N, K, dtype), by the project's kernels or as the engine chooses."""
+    for m, n, depth, dtype in shapes:
+        x, w = randn(m, depth, dtype=dtype), randn(n, depth, dtype=dtype, scale=0.05)
+        one_linear(k, report, x, w, dtype, BOUND[dtype], (own,))
 
 
 def check_products(k: Kernels, report: Report) -> None:
-    """Linear on each of the project's paths."""
-    for m, n, depth, dtype in [
-        (1, 130, 200, BF16),
-        (9, 1000, 576, BF16),
-        (33, 256, 64, F16),
-        (70, 257, 136, BF16),
-        (1100, 2048, 128, BF16),
-        (5, 50, 33, F32),
-        (40, 64, 203, BF16),
-    ]:
-        one_linear(
-            k, report, randn(m, depth, dtype=dtype), randn(n, depth, dtype=dtype, scale=0.05), dtype, BOUND[dtype]
-        )
+    """The project's kernels for a few rows, tiles with mma.sync, and products without tensor cores."""
+    few = [(1, 130, 200, BF16), (9, 1000, 576, BF16), (33, 256, 64, F16), (64, 130, 200, BF16)]
+    products(k, report, [*few, (70, 257, 136, BF16), (5, 50, 33, F32), (40, 64, 203, BF16)], own=True)
+
+
+def check_wgmma(k: Kernels, report: Report) -> None:
+    """Warpgroup products: enough tiles of 128 x 128 that they are chosen on Hopper."""
+    products(k, report, [(1100, 2048, 128, BF16)], own=True)
+
+
+def check_library(k: Kernels, report: Report) -> None:
+    """cuBLAS where it is chosen: its arguments and workspace are this project's, its kernels are not."""
+    products(k, report, [(33, 256, 64, F16), (70, 264, 136, BF16), (1100, 2048, 128, BF16)], own=False)
 
 
 def check_sample(k: Kernels, report: Report) -> None:
-    """Every kind of row: greedy, plain, each filter, one of which leaves a single token."""
+    """Every kind of row: greedy, plain, each filter, one of which leaves a single token; one to three chunks."""
     fields = [[0, 0, 1, 0, 0.5], [1, 1, 1, 0, 0.5], [1, 0, 1e-6, 0, 0.5], [1, 0, 1, 1, 0.5]]
     fields += [[0.6, 0, 1, 0, 0.3], [1, 5, 1, 0, 0.9], [1, 0, 0.9, 0, 0.7], [1, 40, 0.8, 0.02, 0.999]]
-    for width in (1000, 4097):
+    for width in (1000, 4097, 9000):
         logits = randn(len(fields), width, dtype=F32, scale=3)
         tokens = poison((len(fields),), torch.int32)
         k.sample(tokens, logits, torch.tensor(fields, dtype=F32, device="cuda"))
@@ -76,7 +85,7 @@ def main() -> int:
     report = Report()
     kernels = Kernels()
     with torch.cuda.stream(kernels.stream):
-        checks = (check_rowwise, check_rope, check_products, check_attention, check_sample)
+        checks = (check_rowwise, check_rope, check_products, check_wgmma, check_library, check_attention, check_sample)
         for check in [c for c in checks if c.__name__ in sys.argv[2:] or not sys.argv[2:]]:
             report.attempt(check.__name__, check, kernels, report)
             print(f"{check.__name__} done after {len(report.checks)} checks", flush=True)

@@ -9,8 +9,7 @@ from torch.nn import functional
 
 from benchmarks.gpu.attention_timings import decode, prefill
 from benchmarks.gpu.bench import MODELS, Bench, Model, empty
-from benchmarks.gpu.checks import randn
-from benchmarks.gpu.harness import copies_for
+from benchmarks.gpu.harness import copies_for, randn
 from benchmarks.gpu.kernels import Tensor
 
 
@@ -48,13 +47,16 @@ def one_linear(bench: Bench, model: str, name: str, m: int, ws: list[Tensor]) ->
 
 
 def rowwise(bench: Bench) -> None:
-    """Norms, SwiGLU, RoPE and argmax."""
+    """Norms, SwiGLU, RoPE, argmax and sampling."""
     for model in MODELS:
         for rows in (1, 64, 4096) if bench.quick else (1, 64, 256, 4096, 16384):
             for work in (norms, swiglu, rope):
                 bench.run(f"{work.__name__} {model.name} {rows}", work, bench, model, rows)
     for rows in (1, 16, 256):
         bench.run(f"argmax {rows}", argmax, bench, rows)
+    for rows in (1, 64, 256):
+        for name in SAMPLING:
+            bench.run(f"sample {name} {rows}", sample, bench, name, rows)
 
 
 def norms(bench: Bench, model: Model, rows: int) -> None:
@@ -127,6 +129,36 @@ def argmax(bench: Bench, rows: int) -> None:
         {"op": "argmax", "rows": rows},
         lambda i: bench.kernels.argmax(tokens, logits[i]),
         lambda i: logits[i].argmax(-1),
+        copies,
+        rows * vocabulary * 4.0,
+    )
+
+
+SAMPLING = {
+    "greedy": (0.0, 0.0, 1.0, 0.0, 0.5),
+    "temperature": (0.6, 0.0, 1.0, 0.0, 0.5),
+    "top_k and top_p": (0.6, 20.0, 0.95, 0.0, 0.5),
+}
+"""Temperature, top-k, top-p, min-p and the random number of the rows that are timed."""
+
+
+def sample(bench: Bench, name: str, rows: int) -> None:
+    """The token of each row of logits; PyTorch by the exponential race, where there is no filter."""
+    vocabulary = MODELS[0].vocabulary
+    copies = copies_for(rows * vocabulary * 4, 32)
+    logits = [torch.randn(rows, vocabulary, device="cuda") * 2 for _ in range(copies)]
+    fields = torch.tensor([SAMPLING[name]] * rows, device="cuda")
+    fields[:, 4] = torch.rand(rows, device="cuda")
+    tokens = empty(rows, dtype=torch.int32)
+
+    def race(i: int) -> object:
+        weights = torch.softmax(logits[i] / 0.6, -1)
+        return weights.div_(torch.empty_like(weights).exponential_()).argmax(-1)
+
+    bench.both(
+        {"op": "sample", "what": name, "rows": rows},
+        lambda i: bench.kernels.sample(tokens, logits[i], fields),
+        race if name == "temperature" else None,
         copies,
         rows * vocabulary * 4.0,
     )

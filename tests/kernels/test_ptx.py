@@ -31,7 +31,8 @@ ROW_WISE = [f"rms_norm_bfloat16_8_{t}" for t in ("128", "256", "1024")] + [
     [
         *ROW_WISE,
         "argmax_4",
-        "sample_4",
+        "sample_chunks_True",
+        "sample_draw_True",
         "qk_norm_rope_write",
         "linear_skinny",
         "linear_rows_bfloat16_bfloat16_8",
