@@ -5,14 +5,14 @@
     packed w:  block 0 | block 1 | ... | block N/16-1            a block: 16 outputs x K, contiguous, in the order read
     cores:     |---- core 0 ----|---- core 1 ----|               each streams its own contiguous part of w once
                                                                  (many rows: first cut by rows)
-    for each group of 4 blocks                                   (4 x 16 outputs x K: stays in the L2 cache)
-        for each 6 rows                                          6 x 4 tile of sums in registers, `linear_tile.mojo`
-            all of K                                             meanwhile the next group is fetched into L2
+    for each 2 blocks                                            (2 x 16 outputs x K: stays in the L2 cache)
+        for each 12 rows                                         12 x 2 tile of sums in registers, `linear_tile.mojo`
+            all of K                                             meanwhile the next blocks are fetched into L2
 
-One row is bound by reading w; the prefetch of the whole next group keeps memory busy while the sums are written and
-the next blocks begin. Few rows read w from L2 after the first tile, so they cost what one row costs until arithmetic
-takes longer than memory. Many rows are bound by arithmetic. All row counts run the same tiles, so each output is
-summed in one order: results do not depend on the batch, to the bit.
+One row is bound by reading w; the prefetch of the next blocks keeps memory busy while the sums are written and the next
+blocks begin. Up to 12 rows are one tile, and more read w from L2 after the first, so few rows cost what one row costs
+until arithmetic takes longer than memory. Many rows are bound by arithmetic. All row counts add in one order: results do
+not depend on the batch, to the bit.
 
 Three ways to multiply, chosen once by what the CPU has (`cpu_features.mojo`): AMX tiles (`linear_amx.mojo`), bfloat16
 dot products (AVX512-BF16), float32 multiply-adds. A machine uses one for every row count, again for equal bits.
@@ -39,11 +39,11 @@ from .linear_tile import (
     DOT_BFLOAT16,
     FMA_BFLOAT16,
     FMA_FLOAT32,
-    TILE_ROWS,
+    high_blocks,
+    high_rows,
     padded_rows,
     store_tile,
     tile,
-    tile_blocks,
 )
 from max.runtime.asyncrt import parallelism_level
 from std.collections import Array
@@ -53,10 +53,6 @@ from std.sys.info import CompilationTarget
 
 comptime MANY_ROWS = 32
 """Above this, arithmetic takes longer than reading the weights on any CPU."""
-
-comptime NARROW = 2
-"""Blocks that few rows, of a single tile, multiply at once: fewer streams of memory are read faster, and the sums of two
-are enough to hide the latency."""
 
 comptime BEST = 0
 """Let the CPU decide."""
@@ -140,7 +136,7 @@ def linear_units[
     """Cuts the blocks among cores. x holds `x_stride` 32-bit elements a row, w `units` lines of 16 lanes a block.
     """
     var blocks = ceildiv(n, LANES)
-    var cut = cut_work(m, blocks, units, tile_blocks[kind]())
+    var cut = cut_work(m, blocks, units, high_blocks[kind]())
     fork_join(
         LinearJob[out_dtype, kind](
             hold(y),
@@ -197,7 +193,7 @@ struct LinearJob[out_dtype: DType, kind: Int](Job):
     var cut: Cut
 
     def run(self, task: Int):
-        comptime WIDE = tile_blocks[Self.kind]()
+        comptime BLOCKS = high_blocks[Self.kind]()
         # Neighbouring tasks share their weights, which the second core then finds in the shared cache.
         var top, bottom = task_range(
             task % self.cut.row_parts, self.cut.row_parts, self.m
@@ -209,14 +205,9 @@ struct LinearJob[out_dtype: DType, kind: Int](Job):
         )
         var block = step * self.cut.step
         var last = min(end * self.cut.step, self.blocks)
-        if bottom - top > TILE_ROWS:
-            while block + WIDE <= last:
-                self.group[WIDE](block, last, top, bottom)
-                block += WIDE
-        comptime if WIDE > NARROW:
-            while block + NARROW <= last:
-                self.group[NARROW](block, last, top, bottom)
-                block += NARROW
+        while block + BLOCKS <= last:
+            self.group[BLOCKS](block, last, top, bottom)
+            block += BLOCKS
         while block < last:
             self.group[1](block, last, top, bottom)
             block += 1
@@ -234,35 +225,28 @@ struct LinearJob[out_dtype: DType, kind: Int](Job):
     ](self, block: Int, last_block: Int, top: Int, bottom: Int):
         """Rows top to bottom of x times BLOCKS blocks, in tiles of as even a height as possible.
 
-        Meanwhile the next BLOCKS blocks are fetched, each line once, evenly over the tiles: a fourth in each of the
-        first four, a half in each of two. At the end of the task's blocks that is what is left and lines of its own.
+        Meanwhile the next BLOCKS blocks are fetched: all by a single tile, else one by each of the first tiles. At the
+        end of the task's blocks that is what is left and lines of its own.
         """
-        var sums = Array[Float32, TILE_ROWS * BLOCKS * LANES](fill=0)
+        comptime HIGHEST = high_rows[Self.kind]()
+        var sums = Array[Float32, HIGHEST * BLOCKS * LANES](fill=0)
         var at = Ptr[DType.float32](to=sums[0])
         var w = self.weights(block)
         var next = self.weights(min(block + BLOCKS, last_block - BLOCKS))
-        var tiles = ceildiv(bottom - top, TILE_ROWS)
+        var tiles = ceildiv(bottom - top, HIGHEST)
         for t in range(tiles):
             var first, last = task_range(t, tiles, bottom - top)
             var rows = self.x.as_unsafe_any_origin().unsafe_offset(
                 (top + first) * self.x_stride
             )
-            comptime for height in range(1, TILE_ROWS + 1):
+            comptime for height in range(1, HIGHEST + 1):
                 if last - first == height:
-                    comptime half = ceildiv(BLOCKS, 2)
-                    comptime if BLOCKS <= NARROW:
-                        if tiles == 1:
-                            tile[Self.kind, height, BLOCKS, BLOCKS](
-                                at, rows, self.x_stride, w, self.units, next
-                            )
-                    comptime if height >= TILE_ROWS // 2:  # two tiles or more are at least half full
-                        if 1 < tiles < 4:
-                            var ahead = self.part(w, next, t * half, BLOCKS)
-                            tile[Self.kind, height, BLOCKS, half](
-                                at, rows, self.x_stride, w, self.units, ahead
-                            )
-                    comptime if height > TILE_ROWS // 2:  # four or more are fuller
-                        if tiles >= 4:
+                    if tiles == 1:
+                        tile[Self.kind, height, BLOCKS, BLOCKS](
+                            at, rows, self.x_stride, w, self.units, next
+                        )
+                    comptime if height >= HIGHEST // 2:  # two tiles or more are at least half full
+                        if tiles > 1:
                             var ahead = self.part(w, next, t, BLOCKS)
                             tile[Self.kind, height, BLOCKS, 1](
                                 at, rows, self.x_stride, w, self.units, ahead
