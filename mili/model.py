@@ -11,6 +11,7 @@ Of the last layer only the rows whose logits are wanted go on after the attentio
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,6 +34,7 @@ from mili.kernel_path import kernel_path
 from mili.kv_cache import PagedKVCache
 from mili.packing import Tensor
 from mili.rope import cos_sin_table
+from mili.timer_slack import late_timers
 
 _COS_SIN = "cos_sin"
 
@@ -146,7 +148,8 @@ class Qwen3Model:
         inputs = [Buffer.from_numpy(array) for array in arrays]
         if not self.device.is_host:
             inputs = [buffer.to(self.device) for buffer in inputs]
-        tokens, logits = self._model.execute(*inputs, *cache.buffers)
+        with late_timers() if self.device.is_host else nullcontext():
+            tokens, logits = self._model.execute(*inputs, *cache.buffers)
         return ForwardOutput(tokens, logits)
 
 
