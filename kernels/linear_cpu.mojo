@@ -18,17 +18,17 @@ Three ways to multiply, chosen once by what the CPU has (`cpu_features.mojo`): A
 dot products (AVX512-BF16), float32 multiply-adds. A machine uses one for every row count, again for equal bits.
 
 The ladder (kernels/steps/, `python -m benchmarks.ladder linear`): microseconds for N = 3072, K = 576 in bfloat16,
-weights not in cache, on two cores of an AMD EPYC (Zen 5) that read about 50 GB/s in that run and do 1,020 GFLOP/s:
+weights not in cache, on two cores of an AMD EPYC (Zen 5) that read 53 GB/s and do 1,034 GFLOP/s:
 
     rows                                     1          8        128
-    naive: the definition                1,618     12,904    208,261
-    16 lanes along K                       106        514      7,407
-    4 outputs at once                      152        474      5,254     four short streams of w: worse for one row
-    all cores                             97.7        246      2,660
-    packed weights, 4 blocks              85.1        169      1,799     one stream a core, no sums across lanes
-    bfloat16 dot products                 80.5        143      1,364
-    6 x 4 tiles, prefetch (this file)     69.6       86.1        471     100%, 80%, 95% of what the machine can do
-    PyTorch 2.13 (oneDNN)                  148        167        586
+    naive: the definition                1,607     12,922    208,754
+    16 lanes along K                       110        551      7,986
+    4 outputs at once                      149        459      5,205     four short streams of w: worse for one row
+    all cores                             91.7        244      2,497
+    packed weights, 4 blocks              88.2        169      1,785     one stream a core, no sums across lanes
+    bfloat16 dot products                 78.8        142      1,368
+    12 x 2 tiles, prefetch (this file)    68.5       76.2        478     97%, 88%, 92% of what the machine can do
+    PyTorch 2.13 (oneDNN)                  141        164        589
 """
 
 from .common import LANES, Ptr, task_range

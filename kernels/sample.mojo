@@ -20,11 +20,11 @@ The ladder (kernels/steps/, `python -m benchmarks.ladder sample`): microseconds 
 top-p 0.9, on two cores of an AMD EPYC (Zen 5):
 
     rows                                     1          8
-    sort the vocabulary                  7,724     63,577
-    count: bisection, 16 lanes             315      2,681
-    only blocks that matter               21.0        171     reading the logits once is the greater part
-    all cores (this file)                 20.9       85.2
-    PyTorch 2.13                           177        670     `topk`, then the rest on 40 values
+    sort the vocabulary                  7,600     62,626
+    count: bisection, 16 lanes             307      2,469
+    only blocks that matter               20.6        163     reading the logits once is the greater part
+    all cores (this file)                 20.7       83.9
+    PyTorch 2.13                           172        647     `topk`, then the rest on 40 values
 """
 
 from .argmax import argmax_row

@@ -79,7 +79,7 @@ def measure() -> Ceilings:
         cache_one=bandwidth(reading, CACHE_FLOATS, 1, 0, 200),
         flops_one=flops_one,
         flops_all=flops_all,
-        bfloat16_all=max(flops_all, pair_flops(found["multiply_pairs"], cores))
+        bfloat16_all=max(flops_all, *(pair_flops(found["multiply_pairs"], cores) for _ in range(3)))
         if found["has_bfloat16"]()
         else flops_all,
     )
