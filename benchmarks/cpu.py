@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks.ceilings import measure
 from benchmarks.f16_gguf import write_f16
+from benchmarks.record import info
 from mili import models
 from mili.cache import cache_folder
 from mili.config import Qwen3Config
@@ -153,7 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = compare(options.rounds, options.dtype)
     report(result)
     if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        record = {"info": info("benchmarks.cpu", "llama-cpp-python"), **result}
+        options.json.write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":

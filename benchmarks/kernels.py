@@ -2,7 +2,9 @@
 
 Every time is a median; limits, kernels and peers are measured in the same run. "of the limit" is the time that moving
 the bytes or doing the arithmetic must take at least (the longer of the two), by the time taken; above 100% the bytes
-came from a cache. Linear is timed in bfloat16 and float32, the others in bfloat16 (logits: float32).
+came from a cache. Linear is timed in bfloat16 and float32, the others in bfloat16 (logits: float32). `--rounds` takes
+everything several times, limits too, and gives medians of times and ratios: on a machine that others share, bandwidth
+and speed change from minute to minute.
 On a GPU this is `python -m benchmarks.gpu.run_all`, whose options are passed on.
 """
 
@@ -14,12 +16,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.ceilings import Ceilings, measure
 from benchmarks.kernel_cases import CASES
 from benchmarks.kernel_cases import ROWS as ROWS_OF
 from benchmarks.linear_cases import SHAPES, Case, in_turn, torch_call
-from benchmarks.native.linear import available_paths, linear
+from benchmarks.native.linear import available_paths, bound
 from benchmarks.native.steps import STEPS
+from benchmarks.record import info, medians
 from benchmarks.table import microseconds, table
 from benchmarks.timing import median_seconds
 
@@ -28,7 +33,9 @@ ROWS = (1, 2, 8, 32, 64, 512)
 
 def time_linear(case: Case, ceilings: Ceilings, seconds: float, peers: bool) -> dict[str, Any]:
     """Times one product here and in PyTorch."""
-    ours = median_seconds(in_turn(lambda w: linear(case.x, w, case.n), case.packed), seconds)
+    y = np.empty((case.m, case.n), case.x.dtype)
+    calls = [bound(case.x, w, case.n, y) for w in case.packed]
+    ours = median_seconds(in_turn(lambda call: call(), calls), seconds)
     peer = torch_call(case, ceilings.cores) if peers else None
     theirs = None if peer is None else median_seconds(peer, seconds)
     return {
@@ -149,27 +156,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS), help="of linear")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), nargs="+", default=["bfloat16", "float32"])
     parser.add_argument("--seconds", type=float, default=0.3, help="time for each measurement")
+    parser.add_argument("--rounds", type=int, default=1, help="measurements of everything")
     parser.add_argument("--no-peers", action="store_true", help="leave PyTorch out")
     parser.add_argument("--json", type=Path, help="write the results to this file")
-    options, rest = parser.parse_known_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
     if options.device == "gpu":
         from benchmarks.gpu import run_all  # it needs PyTorch
 
-        sys.argv = ["benchmarks.gpu.run_all", *rest, *(["--json", str(options.json)] if options.json else [])]
+        sys.argv = ["benchmarks.gpu.run_all", *unknown, *(["--json", str(options.json)] if options.json else [])]
         raise SystemExit(run_all.main())
-    if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    results: list[dict[str, Any]] = []
-    if "linear" in options.kernel:
-        results = linear_results(options.matrix, options.rows, options.dtype, options.seconds, not options.no_peers)
-        report(measure(), results)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    peers = not options.no_peers
+    others = [kernel for kernel in CASES if kernel in options.kernel]
+    rounds = []
+    for _ in range(options.rounds):
+        measure.cache_clear()
+        matrices = options.matrix if "linear" in options.kernel else []
+        linear = linear_results(matrices, options.rows, options.dtype, options.seconds, peers)
+        rounds.append((asdict(measure()), linear, other_results(others, options.seconds, peers)))
+    ceilings, linear, rest = (medians(each) for each in zip(*rounds, strict=True))
+    if linear:
+        report(Ceilings(**ceilings), linear)
         print()
-    others = other_results([k for k in CASES if k in options.kernel], options.seconds, not options.no_peers)
-    if others:
-        report_others(others)
+    if rest:
+        report_others(rest)
     if options.json:
-        document = {"ceilings": asdict(measure()), "results": [*results, *others]}
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
+        document = {"info": info("benchmarks.kernels", "torch"), "ceilings": ceilings}
+        document["rounds_read_bytes_per_s"] = [each[0]["read"] for each in rounds]
+        document["results"] = [*linear, *rest]
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ LINEAR_STEPS = {
     "cores": "all cores",
     "packed": "packed weights, 4 blocks",
     "dot": "bfloat16 dot products",
-    "tiles": "6 rows x 4 blocks, prefetch",
+    "tiles": "12 rows x 2 blocks, prefetch",
 }
 
 

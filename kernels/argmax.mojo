@@ -6,14 +6,14 @@ Sixteen lanes each keep the greatest value seen and its index; `>` and not `>=` 
 lane wins, and among equals the lowest index. A NaN never wins; a row of nothing but NaN gives 0.
 
 The ladder (kernels/steps/, `python -m benchmarks.ladder argmax`): microseconds for V = 151,936, logits in the cache, on
-two cores of an AMD EPYC (Zen 4):
+two cores of an AMD EPYC (Zen 5):
 
     rows                                     1          8
-    naive: one value after another         124        989
-    16 lanes, maximum and then where      12.1       83.5
-    one pass, lanes carry indices          8.8       68.6
-    all cores (this file)                  8.8       35.1     138 GB/s, from the cache
-    PyTorch 2.13                           129        505
+    naive: one value after another        84.1        664
+    16 lanes, maximum and then where       5.0       53.3     one row in the nearest caches: two passes are faster there
+    one pass, lanes carry indices          6.8       54.8
+    all cores (this file)                  6.9       28.5     171 GB/s, from the cache
+    PyTorch 2.13                          82.4        331
 """
 
 from .common import LANES, Ptr, task_count, task_range

@@ -14,33 +14,30 @@ start at fixed positions, so results are the same to the bit for every batch, ch
 Three kinds of arithmetic, as in `linear_cpu.mojo`: bfloat16 dot products where the CPU has AVX512-BF16 (probabilities
 are rounded to bfloat16 there), float32 multiply-adds on bfloat16 pairs, and float32 throughout.
 
-The ladder, on two cores (Zen 4 class server, virtual machine), 9 query and 3 key/value heads of 64, pages of 16,
-bfloat16; prefill of a whole prompt, decode of one token, medians:
-
-                                            prefill 512    prefill 2048    decode at 4096
-    one query head, one key at a time          15.5 ms         188 ms           811 us
-    tiles of packed keys, float32               2.3 ms          33 ms
-    tiles of packed keys, dot products          1.5 ms          19 ms           122 us (26 GB/s, from the L3 cache)
-    PyTorch 2.13, bfloat16, same cores          5.3 ms          50 ms          3306 us
-
-With 8 key/value heads of 128 at 4096 tokens the cache no longer fits the L3, and decode reads it at 15 GB/s: memory's
-own speed. Prefill reaches 250 GFLOP/s, the causal half counted. `linear_cpu.mojo` reaches 390 at K = 1024 but 185 at
-K = 64: sums over so short a D are what limits attention too, since each ends with emptying its tile of registers.
-
-Step by step (kernels/steps/, `python -m benchmarks.ladder prefill` and `decode`), same heads and pages, microseconds on
-two cores of an AMD EPYC (Zen 4) that read 55 GB/s and do 470 GFLOP/s; decoding reads keys and values from memory:
+The ladder (kernels/steps/, `python -m benchmarks.ladder prefill` and `decode`), 9 query and 3 key/value heads of 64, pages
+of 16, bfloat16, microseconds on two cores of an AMD EPYC (Zen 5) that read 52 GB/s and do 1,030 GFLOP/s; decoding reads
+keys and values from memory:
 
     prefill of                             128        512    decode at                     512       4096
-    all scores in memory                 9,294    148,969    all scores in memory          633      5,356
-    online softmax                       8,810    127,605    online softmax                556      4,431
-    keys shared by 16 rows               6,773     93,814    16 lanes                      114        841
-    16 lanes                               740     10,696    heads share a read           90.5        641
-    all cores                              429      6,048    spans on all cores           52.5        343
-    packed, dot products (this file)       137      1,256    packed (this file)           44.9        300
-    PyTorch 2.13                           443      4,217    PyTorch 2.13                  301      2,385
+    all scores in memory                 7,342    122,872    all scores in memory          511      4,270
+    online softmax                       6,286    100,547    online softmax                400      3,170
+    keys shared by 16 rows               3,834     64,689    16 lanes                     81.5        613
+    16 lanes                               469      6,351    heads share a read           63.7        451
+    all cores                              243      3,215    spans on all cores           38.4        247
+    packed, dot products (this file)      70.0        660    packed (this file)           21.0        107
+    PyTorch 2.13                           374      3,454    PyTorch 2.13                  224      1,753
 
-Decoding from memory reaches 10 GB/s, from the cache 26: pages are 2 KB pieces in any order, which the hardware's
-prefetcher does not foresee.
+Prefill reaches 458 GFLOP/s, the causal half counted, where `linear_cpu.mojo` reaches 1,000: sums over so short a D are what
+limits it, since each ends with emptying its tile of registers, and the exponentials.
+
+Pages are 2 KB pieces in any order, which the hardware's prefetcher does not foresee, so the next block is fetched while
+this one is packed (`attention_pages.mojo`). With and without, in turns, decoding from memory, microseconds and GB/s:
+
+    decode at                                      512                4096
+    9 and 3 heads of 64, not fetched      20.6    19 GB/s       162    19 GB/s
+    9 and 3 heads of 64                   14.0    28 GB/s       106    30 GB/s       from the cache: 56 GB/s
+    16 and 8 heads of 128, not fetched    98.1    21 GB/s       815    21 GB/s
+    16 and 8 heads of 128                 64.1    33 GB/s       513    33 GB/s       from the cache: 66 GB/s
 """
 
 from .attention import AttentionShape
@@ -185,6 +182,7 @@ def attend_all[
         items,
         count,
         tasks,
+        cores,
         parts,
         spans,
         scale,

@@ -15,9 +15,11 @@ the contexts, so that a captured graph stays valid when they grow. In a step tha
 one new token have no units here: another kernel computes those (attention_gpu.mojo).
 """
 
+from .gpu_common import Registers
 from max.gpu import WARP_SIZE, lane_id
 from max.gpu.primitives import warp
 from std.math import ceildiv
+from std.memory import stack_allocation
 
 comptime UNIT = 64
 """Keys of a unit."""
@@ -123,16 +125,34 @@ struct Share(TrivialRegisterPassable):
 
 
 @always_inline
+def units_of_lane(
+    lengths: Lengths, start: Int, own: Registers[DType.int32, 1]
+) -> Int32:
+    """Puts the units of a lane's ROUND items from `start` on into `own`; their sum.
+    """
+    var sum = Int32(0)
+    comptime for i in range(ROUND):
+        var number = start + Int(lane_id()) * ROUND + i
+        var units = Int32(0)
+        if number < lengths.requests:
+            units = Int32(lengths.item(number).units())
+        own[unsafe_offset=i] = units
+        sum += units
+    return sum
+
+
+@always_inline
 def share_of(block: Int, blocks: Int, lengths: Lengths, tiles: Int) -> Share:
-    """The units of one block; all lanes of a warp ask together."""
-    var lane = Int(lane_id())
+    """The units of one block; all lanes of a warp ask together.
+
+    Lengths of the last round stay in registers: up to ROUND requests a lane, they are read once.
+    """
+    comptime STEP = ROUND * WARP_SIZE
+    var own = stack_allocation[ROUND, Int32]()
     var all = 0
-    for start in range(0, lengths.requests, ROUND * WARP_SIZE):
-        var sum = Int32(0)
-        comptime for i in range(ROUND):
-            var item = start + i * WARP_SIZE + lane
-            if item < lengths.requests:
-                sum += Int32(lengths.item(item).units())
+    var sum = Int32(0)
+    for start in range(0, lengths.requests, STEP):
+        sum = units_of_lane(lengths, start, own)
         all += Int(warp.sum(sum))
     all *= tiles
     var used = min(blocks, all)
@@ -141,32 +161,36 @@ def share_of(block: Int, blocks: Int, lengths: Lengths, tiles: Int) -> Share:
     var begin = all * block // used
     var units = all * (block + 1) // used - begin
     var before = 0
-    for start in range(0, lengths.requests, WARP_SIZE):
-        var item = start + lane
-        var own = Int32(0)
-        if item < lengths.requests:
-            own = Int32(lengths.item(item).units())
-        var upto = warp.prefix_sum(own)
-        var sum = Int(warp.shuffle_idx(upto, UInt32(WARP_SIZE - 1)))
-        if begin < (before + sum) * tiles:
+    for start in range(0, lengths.requests, STEP):
+        if lengths.requests > STEP:
+            sum = units_of_lane(lengths, start, own)
+        var upto = warp.prefix_sum(sum)
+        var last = Int(warp.shuffle_idx(upto, UInt32(WARP_SIZE - 1)))
+        if begin < (before + last) * tiles:
             # One lane has the item that the first unit belongs to.
-            var mine = (
-                begin >= (before + Int(upto - own)) * tiles
-                and begin < (before + Int(upto)) * tiles
-            )
-            var found = Int(warp.sum(Int32(item) if mine else Int32(0)))
-            var of = Int(warp.sum(own if mine else Int32(0)))
-            var first = before + Int(warp.sum(upto - own if mine else Int32(0)))
-            var inside = begin - first * tiles
-            var tile = inside // of
+            var found = Int32(0)
+            var first = Int32(0)
+            var of = Int32(0)
+            var at = before + Int(upto - sum)
+            comptime for i in range(ROUND):
+                var next = at + Int(own[unsafe_offset=i])
+                if begin >= at * tiles and begin < next * tiles:
+                    found = Int32(start + Int(lane_id()) * ROUND + i)
+                    first = Int32(at)
+                    of = own[unsafe_offset=i]
+                at = next
+            var units_each = Int(warp.sum(of))
+            var inside = begin - Int(warp.sum(first)) * tiles
+            var tile = inside // units_each
+            var offset = inside - tile * units_each
             return Share(
-                found,
+                Int(warp.sum(found)),
                 tile,
-                inside - tile * of,
+                offset,
                 units,
-                begin - (inside - tile * of),
+                begin - offset,
                 all,
                 used,
             )
-        before += sum
+        before += last
     return Share(0, 0, 0, 0, 0, all, used)

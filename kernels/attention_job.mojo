@@ -4,7 +4,8 @@
 """
 
 from .attention import AttentionShape
-from .attention_pack import pack_keys, pack_value_pairs, pack_values
+from .attention_pages import fetch_block, find_block, values_after_keys
+from .attention_pack import pack_block
 from .attention_softmax import LOG2_E
 from .attention_tile import (
     BLOCK,
@@ -45,6 +46,7 @@ struct AttentionJob[D: Int, dtype: DType, kind: Int](Job):
     """Request, key/value head, first token, tokens, span (or ALL): [count, ITEM]."""
     var count: Int
     var tasks: Int
+    var cores: Int
     var parts: Held[DType.float32]
     """States of the rows' spans, [T, H, spans, STATE], where items are single spans."""
     var spans: Int
@@ -54,7 +56,7 @@ struct AttentionJob[D: Int, dtype: DType, kind: Int](Job):
     def run(self, task: Int):
         var first, last = task_range(task, self.tasks, self.count)
         for i in range(first, last):
-            self.attend_item(self.items.unsafe_offset(i * ITEM))
+            self.attend_item(i)
 
     @always_inline
     def rows(self, request: Int, token: Int) -> Rows:
@@ -68,9 +70,10 @@ struct AttentionJob[D: Int, dtype: DType, kind: Int](Job):
             self.scale * LOG2_E,
         )
 
-    def attend_item(self, item: Held[DType.int32]):
+    def attend_item(self, index: Int):
         """Computes one item: the outputs of its rows, or their states of one span.
         """
+        var item = self.items.unsafe_offset(index * ITEM)
         var request = Int(item[unsafe_offset=0])
         var head = Int(item[unsafe_offset=1])
         var token = Int(item[unsafe_offset=2])
@@ -81,6 +84,7 @@ struct AttentionJob[D: Int, dtype: DType, kind: Int](Job):
         var geometry = Self.G(count)
         var memory = unsafe_alloc[Float32](geometry.size(), alignment=64)
         var scratch = memory.as_unsafe_any_origin()
+        var units = scratch.unsafe_bitcast[Int32]()
         self.copy_queries(scratch, token, tokens, head, rows.group)
         for r in range(count):
             clear_state[Self.G.WIDTH](
@@ -90,6 +94,19 @@ struct AttentionJob[D: Int, dtype: DType, kind: Int](Job):
         var first_key = rows.first_key(0)
         var first_span = first_key // SPAN if only == ALL else only
         var end_span = last_key // SPAN + 1 if only == ALL else only + 1
+        var end_key = min(end_span * SPAN, last_key + 1)
+        var places = Array[Int64, 2 * BLOCK](fill=0)
+        var here = Ptr[DType.int64](to=places[0])
+        var ahead = here.unsafe_offset(BLOCK)
+        self.find(
+            request,
+            head,
+            max(first_span * SPAN, first_key // BLOCK * BLOCK),
+            last_key,
+            here,
+        )
+        var kv = self.kv.as_unsafe_any_origin().unsafe_bitcast[Int32]()
+        fetch_block[Self.G.UNITS, BLOCK](kv, self.shape, here)
         for span in range(first_span, end_span):
             for r in range(count):
                 clear_state[Self.G.WIDTH](
@@ -102,7 +119,19 @@ struct AttentionJob[D: Int, dtype: DType, kind: Int](Job):
             for key in range(
                 from_key, min((span + 1) * SPAN, last_key + 1), BLOCK
             ):
-                self.pack(scratch, geometry, request, head, key, last_key)
+                if key + BLOCK < end_key:
+                    self.find(request, head, key + BLOCK, last_key, ahead)
+                else:
+                    self.find_first(index + self.cores, here, ahead)
+                pack_block[Self.D, BLOCK, Self.G.PAIRS](
+                    units.unsafe_offset(geometry.keys()),
+                    units.unsafe_offset(geometry.values()),
+                    kv,
+                    values_after_keys[Self.G.UNITS](self.shape),
+                    here,
+                    ahead,
+                )
+                swap(here, ahead)
                 var groups = ceildiv(count, ROWS)
                 for g in range(groups):
                     var first, last = task_range(g, groups, count)
@@ -169,52 +198,43 @@ struct AttentionJob[D: Int, dtype: DType, kind: Int](Job):
                     scratch.unsafe_store(at, load_float32[width=W](q, i))
 
     @always_inline
-    def pack(
+    def find(
         self,
-        scratch: Ptr[DType.float32],
-        geometry: Self.G,
         request: Int,
         head: Int,
         key: Int,
         last_key: Int,
+        rows: Ptr[DType.int64],
     ):
-        """Packs the block of keys and values from position `key` on; the last key stands in for those beyond it.
-        """
-        var rows = Array[Int64, BLOCK](fill=0)
+        """Writes rows [BLOCK]: where the keys from position `key` on begin."""
         var pages = self.page_table.unsafe_offset(
             request * self.shape.table_width
         )
-        var size = self.shape.page_size
-        var stride = 2 * self.shape.kv_heads * size * Self.G.UNITS
-        var count = min(BLOCK, last_key + 1 - key)
-        var j = 0
-        while j < count:
-            var page = Int(pages[unsafe_offset=(key + j) // size])
-            var offset = (key + j) % size
-            var at = page * stride + (head * size + offset) * Self.G.UNITS
-            for i in range(min(size - offset, count - j)):
-                rows[j + i] = Int64(at + i * Self.G.UNITS)
-            j += min(size - offset, count - j)
-        for i in range(count, BLOCK):
-            rows[i] = rows[count - 1]
-        var units = scratch.unsafe_bitcast[Int32]()
-        var keys = self.kv.as_unsafe_any_origin().unsafe_bitcast[Int32]()
-        var values = keys.unsafe_offset(
-            self.shape.kv_heads * size * Self.G.UNITS
+        find_block[Self.G.UNITS, BLOCK](
+            pages.as_unsafe_any_origin(), self.shape, head, key, last_key, rows
         )
-        var at = Ptr[DType.int64](to=rows[0])
-        pack_keys[Self.G.UNITS, BLOCK](
-            units.unsafe_offset(geometry.keys()), keys, at
-        )
-        var packed = units.unsafe_offset(geometry.values())
-        comptime if Self.G.PAIRS:
-            pack_value_pairs[Self.D, BLOCK](
-                packed.unsafe_bitcast[UInt16](),
-                values.unsafe_bitcast[UInt16](),
-                at,
+
+    def find_first(
+        self, index: Int, here: Ptr[DType.int64], rows: Ptr[DType.int64]
+    ):
+        """As `find`, for the first block of an item that this core may take next; `here` if there is none.
+        """
+        if index < self.count:
+            var item = self.items.unsafe_offset(index * ITEM)
+            var request = Int(item[unsafe_offset=0])
+            var only = Int(item[unsafe_offset=4])
+            var next = self.rows(request, Int(item[unsafe_offset=2]))
+            var first_key = next.first_key(0) // BLOCK * BLOCK
+            self.find(
+                request,
+                Int(item[unsafe_offset=1]),
+                first_key if only == ALL else max(only * SPAN, first_key),
+                next.last_key(Int(item[unsafe_offset=3]) * next.group - 1),
+                rows,
             )
         else:
-            pack_values[Self.D, BLOCK](packed, values, at)
+            for i in range(0, BLOCK, LANES):
+                rows.unsafe_store(i, here.unsafe_load[width=LANES](i))
 
     @always_inline
     def keep(self, state: Ptr[DType.float32], row: Int, span: Int):

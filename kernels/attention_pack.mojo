@@ -12,9 +12,12 @@ values look like packed weights (docs/architecture.md), with a unit of 32 bits: 
     ..                       ..
 
 Packing moves each key and value once for all the rows of a tile; it takes longer than the arithmetic only where there
-are fewer than about six rows, and there memory is slower than both.
+are fewer than about six rows, and there memory is slower than both. With each line that is packed, the same line of the
+block to come is fetched (`attention_pages.mojo`): a few at a time, since a core waits for those beyond what it can keep
+in flight.
 """
 
+from .attention_pages import fetch
 from .common import LANES, Ptr
 from .linear_tile import Units
 
@@ -44,8 +47,13 @@ def transpose(mut lines: Lines):
 @no_inline
 def pack_keys[
     UNITS: Int, KEYS: Int
-](packed: Ptr[DType.int32], keys: Ptr[DType.int32], rows: Ptr[DType.int64]):
-    """Writes packed [KEYS / 16, UNITS, 16]; key j is the UNITS units at keys + rows[j].
+](
+    packed: Ptr[DType.int32],
+    keys: Ptr[DType.int32],
+    rows: Ptr[DType.int64],
+    ahead: Ptr[DType.int64],
+):
+    """Writes packed [KEYS / 16, UNITS, 16]; key j is the UNITS units at keys + rows[j]. Fetches those at keys + ahead[j].
     """
     for group in range(KEYS // LANES):
         var base = packed.unsafe_offset(group * UNITS * LANES)
@@ -58,6 +66,8 @@ def pack_keys[
                 comptime for i in range(LANES):
                     var at = Int(rows[unsafe_offset=group * LANES + i]) + first
                     lines[i] = keys.unsafe_load[width=LANES](at)
+                    var next = Int(ahead[unsafe_offset=group * LANES + i])
+                    fetch(keys.unsafe_offset(next + first))
                 transpose(lines)
                 comptime for i in range(LANES):
                     base.unsafe_store((first + i) * LANES, lines[i])
@@ -73,13 +83,26 @@ def pack_keys[
 @no_inline
 def pack_value_pairs[
     D: Int, KEYS: Int
-](packed: Ptr[DType.uint16], values: Ptr[DType.uint16], rows: Ptr[DType.int64]):
+](
+    packed: Ptr[DType.uint16],
+    values: Ptr[DType.uint16],
+    rows: Ptr[DType.int64],
+    ahead: Ptr[DType.int64],
+):
     """Writes packed [ceil(D/16), KEYS / 2, 16, 2] of bfloat16 bits; value j is D numbers at values + 2 rows[j].
+
+    Fetches those at values + 2 ahead[j].
     """
     comptime blocks = (D + LANES - 1) // LANES
     for pair in range(KEYS // 2):
         var a = values.unsafe_offset(2 * Int(rows[unsafe_offset=2 * pair]))
         var b = values.unsafe_offset(2 * Int(rows[unsafe_offset=2 * pair + 1]))
+        comptime for half in range(2):
+            var next = values.unsafe_offset(
+                2 * Int(ahead[unsafe_offset=2 * pair + half])
+            )
+            comptime for line in range(0, D, 2 * LANES):
+                fetch(next.unsafe_offset(line))
         comptime for block in range(blocks):
             var to = packed.unsafe_offset(
                 (block * KEYS // 2 + pair) * 2 * LANES
@@ -100,12 +123,21 @@ def pack_value_pairs[
 @no_inline
 def pack_values[
     D: Int, KEYS: Int
-](packed: Ptr[DType.int32], values: Ptr[DType.int32], rows: Ptr[DType.int64]):
-    """Writes packed [ceil(D/16), KEYS, 16] of float32 bits; value j is D numbers at values + rows[j].
+](
+    packed: Ptr[DType.int32],
+    values: Ptr[DType.int32],
+    rows: Ptr[DType.int64],
+    ahead: Ptr[DType.int64],
+):
+    """Writes packed [ceil(D/16), KEYS, 16] of float32 bits; value j is D numbers at values + rows[j]. Fetches those at
+    values + ahead[j].
     """
     comptime blocks = (D + LANES - 1) // LANES
     for key in range(KEYS):
         var line = values.unsafe_offset(Int(rows[unsafe_offset=key]))
+        var next = values.unsafe_offset(Int(ahead[unsafe_offset=key]))
+        comptime for at in range(0, D, LANES):
+            fetch(next.unsafe_offset(at))
         comptime for block in range(blocks):
             var to = packed.unsafe_offset((block * KEYS + key) * LANES)
             comptime if block * LANES + LANES <= D:
@@ -114,3 +146,32 @@ def pack_values[
                 to.unsafe_store(0, Units(0))
                 comptime for i in range(D - block * LANES):
                     to[unsafe_offset=i] = line[unsafe_offset=block * LANES + i]
+
+
+@always_inline
+def pack_block[
+    D: Int, KEYS: Int, PAIRS: Bool
+](
+    packed_keys: Ptr[DType.int32],
+    packed_values: Ptr[DType.int32],
+    kv: Ptr[DType.int32],
+    values_at: Int,
+    rows: Ptr[DType.int64],
+    ahead: Ptr[DType.int64],
+):
+    """Packs a block: keys at kv + rows[j], values `values_at` units further, of bfloat16 (PAIRS) or float32.
+
+    Meanwhile the block at `ahead` is fetched.
+    """
+    comptime UNITS = D // 2 if PAIRS else D
+    var values = kv.unsafe_offset(values_at)
+    pack_keys[UNITS, KEYS](packed_keys, kv, rows, ahead)
+    comptime if PAIRS:
+        pack_value_pairs[D, KEYS](
+            packed_values.unsafe_bitcast[UInt16](),
+            values.unsafe_bitcast[UInt16](),
+            rows,
+            ahead,
+        )
+    else:
+        pack_values[D, KEYS](packed_values, values, rows, ahead)

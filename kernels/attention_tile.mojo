@@ -9,18 +9,24 @@ are joined in order. So decoding can give the spans of a long context to several
 walks them all.
 """
 
-from .attention_pack import pack_keys, pack_value_pairs, pack_values
 from .attention_softmax import NOTHING, exp2_negative, softmax_row
 from .common import LANES, Ptr, load_float32, task_range
-from .linear_tile import DOT_BFLOAT16, FMA_FLOAT32, Sums, tile, tile_blocks
+from .linear_tile import (
+    DOT_BFLOAT16,
+    FMA_FLOAT32,
+    WIDE_ROWS,
+    Sums,
+    tile,
+    tile_blocks,
+)
 from std.math import align_up, ceildiv, iota
 
 comptime BLOCK = 64
 """Keys in a block."""
 comptime SPAN = 256
 """Keys in a span, a multiple of BLOCK."""
-comptime ROWS = 6
-"""Rows of the largest linear tile."""
+comptime ROWS = WIDE_ROWS
+"""Rows that are multiplied at once."""
 
 
 @fieldwise_init

@@ -4,31 +4,31 @@
 
     packed w:  block 0 | block 1 | ... | block N/16-1            a block: 16 outputs x K, contiguous, in the order read
     cores:     |---- core 0 ----|---- core 1 ----|               each streams its own contiguous part of w once
+                                                                 (many rows: first cut by rows)
+    for each 2 blocks                                            (2 x 16 outputs x K: stays in the L2 cache)
+        for each 12 rows                                         12 x 2 tile of sums in registers, `linear_tile.mojo`
+            all of K                                             meanwhile the next blocks are fetched into L2
 
-    for each group of 4 blocks                                   (4 x 16 outputs x K: stays in the L2 cache)
-        for each 6 rows                                          6 x 4 tile of sums in registers, `linear_tile.mojo`
-            all of K                                             meanwhile the next group is fetched into L2
-
-One row is bound by reading w; the prefetch of the whole next group keeps memory busy while the sums are written and
-the next blocks begin. Few rows read w from L2 after the first tile, so they cost what one row costs until arithmetic
-takes longer than memory. Many rows are bound by arithmetic. All row counts run the same tiles, so each output is
-summed in one order: results do not depend on the batch, to the bit.
+One row is bound by reading w; the prefetch of the next blocks keeps memory busy while the sums are written and the next
+blocks begin. Up to 12 rows are one tile, and more read w from L2 after the first, so few rows cost what one row costs
+until arithmetic takes longer than memory. Many rows are bound by arithmetic. All row counts add in one order: results do
+not depend on the batch, to the bit.
 
 Three ways to multiply, chosen once by what the CPU has (`cpu_features.mojo`): AMX tiles (`linear_amx.mojo`), bfloat16
 dot products (AVX512-BF16), float32 multiply-adds. A machine uses one for every row count, again for equal bits.
 
 The ladder (kernels/steps/, `python -m benchmarks.ladder linear`): microseconds for N = 3072, K = 576 in bfloat16,
-weights not in cache, on two cores of an AMD EPYC (Zen 4) that read 34 GB/s and do 460 GFLOP/s:
+weights not in cache, on two cores of an AMD EPYC (Zen 5) that read 53 GB/s and do 1,034 GFLOP/s:
 
     rows                                     1          8        128
-    naive: the definition                1,942     15,244    241,705
-    16 lanes along K                       202      1,000     13,602
-    4 outputs at once                      424        973      9,856     four short streams of w: worse for one row
-    all cores                              245        613      5,875
-    packed weights, 4 blocks               138        306      3,435     one stream a core, no sums across lanes
-    bfloat16 dot products                  127        260      2,421
-    6 x 4 tiles, prefetch (this file)      103        127      1,174     102%, 82%, 86% of what the machine can do
-    PyTorch 2.13 (oneDNN)                  265        368      1,469
+    naive: the definition                1,607     12,922    208,754
+    16 lanes along K                       110        551      7,986
+    4 outputs at once                      149        459      5,205     four short streams of w: worse for one row
+    all cores                             91.7        244      2,497
+    packed weights, 4 blocks              88.2        169      1,785     one stream a core, no sums across lanes
+    bfloat16 dot products                 78.8        142      1,368
+    12 x 2 tiles, prefetch (this file)    68.5       76.2        478     97%, 88%, 92% of what the machine can do
+    PyTorch 2.13 (oneDNN)                  141        164        589
 """
 
 from .common import LANES, Ptr, task_range
@@ -39,11 +39,11 @@ from .linear_tile import (
     DOT_BFLOAT16,
     FMA_BFLOAT16,
     FMA_FLOAT32,
-    TILE_ROWS,
+    high_blocks,
+    high_rows,
     padded_rows,
     store_tile,
     tile,
-    tile_blocks,
 )
 from max.runtime.asyncrt import parallelism_level
 from std.collections import Array
@@ -136,7 +136,7 @@ def linear_units[
     """Cuts the blocks among cores. x holds `x_stride` 32-bit elements a row, w `units` lines of 16 lanes a block.
     """
     var blocks = ceildiv(n, LANES)
-    var tasks = linear_tasks(m, blocks, units)
+    var cut = cut_work(m, blocks, units, high_blocks[kind]())
     fork_join(
         LinearJob[out_dtype, kind](
             hold(y),
@@ -147,22 +147,39 @@ def linear_units[
             units,
             x_stride,
             blocks,
-            tasks,
+            cut,
         ),
-        tasks,
+        cut.row_parts * cut.block_parts,
     )
 
 
-def linear_tasks(m: Int, blocks: Int, units: Int) -> Int:
-    """One task a core; four with many rows, so that a core that is busy elsewhere does not hold up the rest; at least
-    64 KiB of weights each."""
-    var most = parallelism_level(None) * (4 if m > MANY_ROWS else 1)
-    return max(1, min(most, blocks // 4, blocks * units // 1024))
+@fieldwise_init
+struct Cut(ImplicitlyCopyable, Movable):
+    """How a product is cut into tasks: parts of the rows times parts of the blocks, these of whole `step` blocks.
+    """
+
+    var row_parts: Int
+    var block_parts: Int
+    var step: Int
+
+
+def cut_work(m: Int, blocks: Int, units: Int, wide: Int) -> Cut:
+    """Few rows: each core reads a part of the weights, of 64 KiB at least. Many rows: four tasks a core, so that a core
+    that is busy elsewhere does not hold up the rest, cut by rows first: those parts are even, and arithmetic takes
+    longer than reading the weights once more.
+    """
+    var cores = parallelism_level(None)
+    if m <= MANY_ROWS:
+        var most = min(cores, blocks // 4, blocks * units // 1024)
+        return Cut(1, max(1, most), 1)
+    var row_parts = min(4 * cores, m // MANY_ROWS)
+    var groups = ceildiv(blocks, wide)
+    return Cut(row_parts, min(groups, ceildiv(4 * cores, row_parts)), wide)
 
 
 @fieldwise_init
 struct LinearJob[out_dtype: DType, kind: Int](Job):
-    """The arguments of `linear_units`; a task is a contiguous range of blocks.
+    """The arguments of `linear_units`; a task is a range of rows times a contiguous range of blocks.
     """
 
     var y: Held[Self.out_dtype]
@@ -173,52 +190,82 @@ struct LinearJob[out_dtype: DType, kind: Int](Job):
     var units: Int
     var x_stride: Int
     var blocks: Int
-    var tasks: Int
+    var cut: Cut
 
     def run(self, task: Int):
-        comptime WIDE = tile_blocks[Self.kind]()
-        var block, last = task_range(task, self.tasks, self.blocks)
-        while block + WIDE <= last:
-            self.group[WIDE](block)
-            block += WIDE
+        comptime BLOCKS = high_blocks[Self.kind]()
+        # Neighbouring tasks share their weights, which the second core then finds in the shared cache.
+        var top, bottom = task_range(
+            task % self.cut.row_parts, self.cut.row_parts, self.m
+        )
+        var step, end = task_range(
+            task // self.cut.row_parts,
+            self.cut.block_parts,
+            ceildiv(self.blocks, self.cut.step),
+        )
+        var block = step * self.cut.step
+        var last = min(end * self.cut.step, self.blocks)
+        while block + BLOCKS <= last:
+            self.group[BLOCKS](block, last, top, bottom)
+            block += BLOCKS
         while block < last:
-            self.group[1](block)
+            self.group[1](block, last, top, bottom)
             block += 1
 
     @always_inline
-    def group[BLOCKS: Int](self, block: Int):
-        """All rows of x times BLOCKS blocks, in tiles of as even a height as possible.
-        """
-        var sums = Array[Float32, TILE_ROWS * BLOCKS * LANES](fill=0)
-        var at = Ptr[DType.float32](to=sums[0])
-        var w = self.w.as_unsafe_any_origin().unsafe_offset(
+    def weights(self, block: Int) -> Ptr[DType.int32]:
+        """Where a block begins."""
+        return self.w.as_unsafe_any_origin().unsafe_offset(
             block * self.units * LANES
         )
-        var next = w.unsafe_offset(BLOCKS * self.units * LANES)
-        var tiles = ceildiv(self.m, TILE_ROWS)
+
+    @always_inline
+    def group[
+        BLOCKS: Int
+    ](self, block: Int, last_block: Int, top: Int, bottom: Int):
+        """Rows top to bottom of x times BLOCKS blocks, in tiles of as even a height as possible.
+
+        Meanwhile the next BLOCKS blocks are fetched: all by a single tile, else one by each of the first tiles. At the
+        end of the task's blocks that is what is left and lines of its own.
+        """
+        comptime HIGHEST = high_rows[Self.kind]()
+        var sums = Array[Float32, HIGHEST * BLOCKS * LANES](fill=0)
+        var at = Ptr[DType.float32](to=sums[0])
+        var w = self.weights(block)
+        var next = self.weights(min(block + BLOCKS, last_block - BLOCKS))
+        var tiles = ceildiv(bottom - top, HIGHEST)
         for t in range(tiles):
-            var first, last = task_range(t, tiles, self.m)
+            var first, last = task_range(t, tiles, bottom - top)
             var rows = self.x.as_unsafe_any_origin().unsafe_offset(
-                first * self.x_stride
+                (top + first) * self.x_stride
             )
-            comptime for height in range(1, TILE_ROWS + 1):
+            comptime for height in range(1, HIGHEST + 1):
                 if last - first == height:
                     if tiles == 1:
                         tile[Self.kind, height, BLOCKS, BLOCKS](
                             at, rows, self.x_stride, w, self.units, next
                         )
-                    comptime if height >= TILE_ROWS // 2:  # two tiles or more are at least half full
-                        if t < 2 and tiles > 1:
-                            comptime half = ceildiv(BLOCKS, 2)
-                            var part = next.unsafe_offset(
-                                t * half * self.units * LANES
+                    comptime if height >= HIGHEST // 2:  # two tiles or more are at least half full
+                        if tiles > 1:
+                            var ahead = self.part(w, next, t, BLOCKS)
+                            tile[Self.kind, height, BLOCKS, 1](
+                                at, rows, self.x_stride, w, self.units, ahead
                             )
-                            tile[Self.kind, height, BLOCKS, half](
-                                at, rows, self.x_stride, w, self.units, part
-                            )
-                        elif t >= 2:
-                            tile[Self.kind, height, BLOCKS, 0](
-                                at, rows, self.x_stride, w, self.units, next
-                            )
-            var to = self.y.as_unsafe_any_origin().unsafe_offset(first * self.n)
+            var to = self.y.as_unsafe_any_origin().unsafe_offset(
+                (top + first) * self.n
+            )
             store_tile[BLOCKS](to, at, last - first, self.n, block * LANES)
+
+    @always_inline
+    def part(
+        self,
+        w: Ptr[DType.int32],
+        next: Ptr[DType.int32],
+        block: Int,
+        blocks: Int,
+    ) -> Ptr[DType.int32]:
+        """Block `block` of the next `blocks`; when all are fetched, w, which is in the cache.
+        """
+        if block < blocks:
+            return next.unsafe_offset(block * self.units * LANES)
+        return w

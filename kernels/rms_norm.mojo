@@ -14,14 +14,14 @@ Fusing the add saves one write and one read of [T, E]. Rows are cut among cores 
 The order of the sum depends on E alone, so a row's result does not depend on the batch.
 
 The ladder (kernels/steps/, `python -m benchmarks.ladder rms_norm`): microseconds with the residual add, E = 1024 in
-bfloat16, on two cores of an AMD EPYC (Zen 4) that copy 60 GB/s from and to memory:
+bfloat16, on two cores of an AMD EPYC (Zen 5) that copy 45 GB/s from and to memory:
 
     rows                                     1         64       4096
-    naive: the definition, two passes      3.4        183     11,872
-    16 lanes                               0.8       16.9      1,327
-    add and norm row by row                0.8       17.0      1,104     `total` stays in the cache next to the core
-    all cores (this file)                  0.8       10.7        550     61 GB/s: memory is the limit
-    PyTorch 2.13                          16.8       90.9      8,066     two operations
+    naive: the definition, two passes      2.5        137      8,816
+    16 lanes                               0.7       10.9        867
+    add and norm row by row                0.6       10.6        686     `total` stays in the cache next to the core
+    all cores (this file)                  0.7        6.6        331     101 GB/s: in part from the L3 cache
+    PyTorch 2.13                          11.8       48.5      5,627     two operations
 """
 
 from .common import (

@@ -16,13 +16,13 @@ One head, D = 64, half = 32, is four registers: two of each half, so a rotation 
 The cache of one layer is [pages, 2, KH, PS, D]: keys at index 0, values at 1.
 
 The ladder (kernels/steps/, `python -m benchmarks.ladder rope`): microseconds for 16 query and 8 key/value heads of 128
-with norms in bfloat16, on two cores of an AMD EPYC (Zen 4) that copy 36 GB/s from and to memory:
+with norms in bfloat16, on two cores of an AMD EPYC (Zen 5) that copy 45 GB/s from and to memory:
 
     tokens                                   1        512
-    cos and sin for each pair             24.1     22,613
-    a table of cos and sin                 8.1      3,799     still three passes, a float32 copy of all heads between them
-    one pass, 16 lanes                     1.7        426
-    all cores (this file)                  1.7        232     36 GB/s
+    cos and sin for each pair             19.7     16,802
+    a table of cos and sin                 6.8      3,090     still three passes, a float32 copy of all heads between them
+    one pass, 16 lanes                     1.1        210
+    all cores (this file)                  1.2        107     79 GB/s, from the cache
 """
 
 from .common import (

@@ -6,96 +6,49 @@
 
 Each row has five parameters: temperature (0: argmax), top_k (0: all), top_p, min_p, random in [0, 1).
 
-    logits  #####################   one pass: maximum
-    w       ..:.:|.::|:..|.:|::..   one pass: weights into scratch, V float32 of this core's
-    kept       : |  :|   |  |:      31 passes: the boundary, by bisection over the bits of a float32
-    draw    +++++|++^                sums of 256, then one by one where the target lies
+    logits  #####################   one pass: the maximum of each block of 256
+    maxima  :   .   |   :   |       the k-th greatest is at most the k-th greatest logit: blocks below it are left out
+    w               :|. .:..|::     weights of the blocks that are left
+    kept             |   :  |       the boundary, by bisection over the bits of a float32 (`sample_filter.mojo`)
+    draw            ++++++^          sums of 256, then one by one where the target lies
 
-Weights lie in [0, 1], where the order of floats is the order of their bits. So "the greatest t such that k weights, or
-enough of their sum, are at least t" is a search over whole numbers, and sorting is never needed. A request without
-filters pays none of the 31 passes. Of equal weights at the boundary those with the lowest index are kept.
+With top-k, about k blocks are left, and what bisection reads often is small. Without it every weight counts towards the
+sum of which top-p is a part; then the registers with no weight near the boundary are left out of the bisection alone.
+What is left out would add zeros: tokens are the same as without, to the bit (`kernels/steps/sample_count.mojo`).
 
 The ladder (kernels/steps/, `python -m benchmarks.ladder sample`): microseconds for V = 151,936, temperature 0.7, top-k 40,
-top-p 0.9, on two cores of an AMD EPYC (Zen 4):
+top-p 0.9, on two cores of an AMD EPYC (Zen 5):
 
     rows                                     1          8
-    sort the vocabulary                  8,258     67,222
-    count: bisection, 16 lanes             462      3,742
-    all cores (this file)                  462      1,882
-    PyTorch 2.13                           307      1,003     `topk`, then the rest on 40 values: the better idea here
+    sort the vocabulary                  7,600     62,626
+    count: bisection, 16 lanes             307      2,469
+    only blocks that matter               20.6        163     reading the logits once is the greater part
+    all cores (this file)                 20.7       83.9
+    PyTorch 2.13                           172        647     `topk`, then the rest on 40 values
 """
 
 from .argmax import argmax_row
 from .common import LANES, Ptr, task_count, task_range
 from .fork_join import Held, Job, fork_join, hold
-from std.math import ceildiv, exp
-from std.utils.numerics import isfinite, nan
-from std.memory import bitcast
+from .sample_filter import (
+    Boundary,
+    Lanes,
+    as_float,
+    compact,
+    count_from,
+    find_boundary,
+    keep_boundary,
+    mass_from,
+)
+from .sample_weights import BLOCK, block_maxima, greatest, weigh, weigh_blocks
+from std.math import align_up, ceildiv
 from std.memory.alloc import unsafe_alloc
+from std.utils.numerics import isfinite
 
 comptime FIELDS = 5
 """Parameters of a row: temperature, top_k, top_p, min_p, random."""
-comptime BLOCK = 256
-comptime ABOVE_ONE = 0x3F800001
-"""The bits of the first float above 1: no weight reaches it."""
-comptime Lanes = SIMD[DType.float32, LANES]
-
-
-@always_inline
-def as_float(bits: Int) -> Float32:
-    return bitcast[DType.float32, 1](Int32(bits))
-
-
-def greatest(logits: Ptr[DType.float32], width: Int) -> Float32:
-    """Returns the greatest of `width` values, NaN if there is one."""
-    var best = Lanes(Float32.MIN)
-    var sane = SIMD[DType.bool, LANES](fill=True)
-    var full = width // LANES * LANES
-    for i in range(0, full, LANES):
-        var v = logits.unsafe_load[width=LANES](i)
-        best = v.gt(best).select(v, best)
-        sane = sane & v.eq(v)
-    var top = best.reduce_max()
-    for i in range(full, width):
-        var v = logits[unsafe_offset=i]
-        if v > top:
-            top = v
-        if v != v:
-            sane = SIMD[DType.bool, LANES](fill=False)
-    return top if sane.reduce_and() else nan[DType.float32]()
-
-
-def count_from(w: Ptr[DType.float32], padded: Int, least: Float32) -> Int:
-    """Returns how many weights are at least `least`."""
-    var total = SIMD[DType.int32, LANES](0)
-    for i in range(0, padded, LANES):
-        var inside = w.unsafe_load[width=LANES](i).ge(Lanes(least))
-        total += inside.cast[DType.int32]()
-    return Int(total.reduce_add())
-
-
-def mass_from(w: Ptr[DType.float32], padded: Int, least: Float32) -> Float32:
-    """Returns the sum of the weights that are at least `least`."""
-    var total = Lanes(0)
-    for i in range(0, padded, LANES):
-        var v = w.unsafe_load[width=LANES](i)
-        total += v.ge(Lanes(least)).select(v, Lanes(0))
-    return total.reduce_add()
-
-
-def keep(w: Ptr[DType.float32], padded: Int, boundary: Float32, equals: Int):
-    """Sets to 0 what lies below `boundary`, and of what equals it all but the first `equals`.
-    """
-    var left = equals
-    for i in range(0, padded, LANES):
-        var v = w.unsafe_load[width=LANES](i)
-        var kept = v.gt(Lanes(boundary)).select(v, Lanes(0))
-        if left > 0 and v.eq(Lanes(boundary)).reduce_or():
-            for lane in range(LANES):
-                if v[lane] == boundary and left > 0:
-                    kept[lane] = boundary
-                    left -= 1
-        w.unsafe_store(i, kept)
+comptime FEW = [0x3C800000, 0x39800000]
+"""Bits of 2^-6 and 2^-12: weights from there on are few, and often reach top_p."""
 
 
 def draw(w: Ptr[DType.float32], padded: Int, random: Float32) -> Int32:
@@ -131,83 +84,93 @@ def block_sum(w: Ptr[DType.float32], start: Int) -> Float32:
     return total.reduce_add()
 
 
-def filter_weights(
-    w: Ptr[DType.float32],
-    width: Int,
-    padded: Int,
-    top_k: Int,
-    top_p: Float32,
-    min_p: Float32,
-):
-    """Sets to 0 the weights that the filters take away."""
-    var boundary = 0
-    var equals = width
-    var whole = mass_from(w, padded, 0)
-    if 0 < top_k < width:
-        var low = 0
-        var high = ABOVE_ONE
-        while high - low > 1:
-            var middle = (low + high) // 2
-            if count_from(w, padded, as_float(middle)) >= top_k:
-                low = middle
-            else:
-                high = middle
-        boundary = low
-        equals = top_k - count_from(w, padded, as_float(low + 1))
-        whole = mass_from(w, padded, as_float(low + 1)) + Float32(
-            equals
-        ) * as_float(low)
-    if top_p < 1:
-        var goal = top_p * whole
-        var low = boundary
-        var high = ABOVE_ONE
-        while high - low > 1:
-            var middle = (low + high) // 2
-            if mass_from(w, padded, as_float(middle)) >= goal:
-                low = middle
-            else:
-                high = middle
-        var missing = goal - mass_from(w, padded, as_float(low + 1))
-        var needed = (
-            max(1, Int(ceildiv(missing, as_float(low)))) if low > 0 else width
-        )
-        equals = min(equals, needed) if low == boundary else needed
-        boundary = low
-    if min_p > as_float(boundary):
-        keep(w, padded, min_p, width)
-    elif boundary > 0:
-        keep(w, padded, as_float(boundary), equals)
+@always_inline
+def scratch_size(width: Int) -> Int:
+    """Floats of scratch that a row needs: weights, those of them that are read often, maxima and places of the blocks.
+    """
+    var blocks = ceildiv(width, BLOCK)
+    return 2 * blocks * BLOCK + 2 * align_up(blocks, LANES)
 
 
 def sample_row(
     logits: Ptr[DType.float32],
     width: Int,
     fields: Ptr[DType.float32],
-    w: Ptr[DType.float32],
+    scratch: Ptr[DType.float32],
 ) -> Int32:
-    """Returns the token of one row; `w` is scratch of `width` rounded up to whole blocks.
+    """Returns the token of one row; `scratch` holds `scratch_size(width)` floats.
     """
     var temperature = fields[unsafe_offset=0]
     if temperature <= 0:
         return argmax_row(logits, width)
-    var padded = ceildiv(width, BLOCK) * BLOCK
-    var top = greatest(logits, width)
+    var blocks = ceildiv(width, BLOCK)
+    var w = scratch
+    var often = w.unsafe_offset(blocks * BLOCK)
+    var maxima = often.unsafe_offset(blocks * BLOCK)
+    var top_k = Int(fields[unsafe_offset=1])
+    var in_few_blocks = 0 < top_k < width and top_k <= blocks
+    var top = block_maxima(
+        logits, width, maxima
+    ) if in_few_blocks else greatest(logits, width)
     if not isfinite(top):
         return -1
-    var full = width // LANES * LANES
-    for i in range(0, full, LANES):
-        var v = (logits.unsafe_load[width=LANES](i) - top) / temperature
-        w.unsafe_store(i, exp(v))
-    for i in range(full, padded):
-        w[unsafe_offset=i] = 0
-    for i in range(full, width):
-        w[unsafe_offset=i] = exp((logits[unsafe_offset=i] - top) / temperature)
-    var top_k = Int(fields[unsafe_offset=1])
     var top_p = fields[unsafe_offset=2]
     var min_p = fields[unsafe_offset=3]
+    var random = fields[unsafe_offset=4]
+    if in_few_blocks:
+        var places = maxima.unsafe_offset(
+            align_up(blocks, LANES)
+        ).unsafe_bitcast[Int32]()
+        var size, bits = weigh_blocks(
+            logits, width, top, temperature, top_k, maxima, w, places
+        )
+        if size > 0:
+            var few = compact(w, size, as_float(bits), often)
+            keep_boundary(
+                w,
+                size,
+                find_boundary(often, few, width, 0, top_k, top_p, bits),
+                min_p,
+            )
+            var at = draw(w, size, random)
+            if at < 0:
+                return at
+            return places[unsafe_offset=Int(at) // BLOCK] * BLOCK + at % BLOCK
+    var padded = blocks * BLOCK
+    weigh(logits, width, top, temperature, w)
     if 0 < top_k < width or top_p < 1 or min_p > 0:
-        filter_weights(w, width, padded, top_k, top_p, min_p)
-    return draw(w, padded, fields[unsafe_offset=4])
+        keep_boundary(
+            w,
+            padded,
+            all_filtered(w, padded, width, top_k, top_p, often),
+            min_p,
+        )
+    return draw(w, padded, random)
+
+
+def all_filtered(
+    w: Ptr[DType.float32],
+    padded: Int,
+    width: Int,
+    top_k: Int,
+    top_p: Float32,
+    often: Ptr[DType.float32],
+) -> Boundary:
+    """Returns the boundary when the weights of the whole row are there; `often` is scratch of as many floats.
+    """
+    var whole = mass_from(w, padded, 0)
+    var limited = 0 < top_k < width
+    if limited or top_p < 1:
+        comptime for bits in FEW:
+            comptime least = as_float(bits)
+            if (limited and count_from(w, padded, least) >= top_k) or (
+                not limited and mass_from(w, padded, least) >= top_p * whole
+            ):
+                var few = compact(w, padded, least, often)
+                return find_boundary(
+                    often, few, width, whole, top_k, top_p, bits
+                )
+    return find_boundary(w, padded, width, whole, top_k, top_p)
 
 
 @fieldwise_init
@@ -222,7 +185,7 @@ struct SampleJob(Job):
     var tasks: Int
 
     def run(self, task: Int):
-        var scratch = unsafe_alloc[Float32](ceildiv(self.width, BLOCK) * BLOCK)
+        var scratch = unsafe_alloc[Float32](scratch_size(self.width))
         var first, last = task_range(task, self.tasks, self.rows)
         for t in range(first, last):
             self.tokens[unsafe_offset=t] = sample_row(

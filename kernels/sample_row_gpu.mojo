@@ -12,8 +12,8 @@ from max.gpu.primitives import warp
 
 from .common import Ptr
 from .gpu_common import SharedPtr, warp_index
-from .sample import ABOVE_ONE
 from .sample_chunks_gpu import CHUNK, Four, four
+from .sample_filter import ABOVE_ONE
 
 comptime THREADS = 512
 comptime WARPS = THREADS // WARP_SIZE

@@ -10,14 +10,14 @@ row holds both halves:
 The vectorised exp saturates instead of overflowing, so for g below -88 silu is a tiny negative number instead of -0.
 
 The ladder (kernels/steps/, `python -m benchmarks.ladder swiglu`): microseconds for I = 3072 in bfloat16, on two cores of
-an AMD EPYC (Zen 4) that copy 36 GB/s from and to memory:
+an AMD EPYC (Zen 5) that copy 45 GB/s from and to memory:
 
     rows                                     1         64       2048
-    a pass for each operation             12.8        802     28,520     the exponential of one element at a time
-    one pass                              12.0        744     24,714
-    16 lanes, exp included                 1.5       70.4      2,715
-    all cores (this file)                  1.5       35.6      1,374     27 GB/s; the exponential still takes its time
-    PyTorch 2.13                           9.6       84.8      3,240
+    a pass for each operation              8.7        551     19,281     the exponential of one element at a time
+    one pass                               8.9        549     17,756
+    16 lanes, exp included                 1.0       38.7      1,949
+    all cores (this file)                  1.0       19.7        661     57 GB/s; the exponential still takes its time
+    PyTorch 2.13                           6.8       55.3      1,739
 """
 
 from .common import (

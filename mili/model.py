@@ -11,6 +11,7 @@ Of the last layer only the rows whose logits are wanted go on after the attentio
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,6 +35,7 @@ from mili.kv_cache import PagedKVCache
 from mili.packing import Tensor
 from mili.rope import cos_sin_table
 from mili.staging import Landed, TokenLanding
+from mili.timer_slack import late_timers
 
 _COS_SIN = "cos_sin"
 
@@ -155,7 +157,8 @@ class Qwen3Model:
         )
         inputs = tuple(Buffer.from_numpy(array) for array in arrays)
         on_device = inputs if self.device.is_host else tuple(buffer.to(self.device) for buffer in inputs)
-        self._drawn, logits = self._model.execute(*on_device, self._drawn, *cache.buffers)
+        with late_timers() if self.device.is_host else nullcontext():
+            self._drawn, logits = self._model.execute(*on_device, self._drawn, *cache.buffers)
         tokens = self._drawn if self.device.is_host else self._landing.land(self._drawn)
         return ForwardOutput(tokens, logits, inputs)
 

@@ -6,6 +6,8 @@ from importlib.util import find_spec
 
 import pytest
 
+from tests.kernels.registers import find_ptxas
+
 
 def _missing() -> dict[str, list[str]]:
     """By marker, what is not installed."""
@@ -13,6 +15,7 @@ def _missing() -> dict[str, list[str]]:
     missing["browser"] = [] if find_spec("playwright") else ["playwright"]
     if not (os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")):
         missing["browser"].append("Chromium")
+    missing["ptxas"] = [] if find_ptxas() else ["ptxas (pip install --no-deps nvidia-cuda-nvcc)"]
     return missing
 
 

@@ -3,6 +3,7 @@
 from kernels.cpu_features import cpu_features
 from kernels.linear_tile import Sums, Units, dot_pairs
 from max.algorithm import sync_parallelize
+from std.collections import Array
 from std.math import fma
 from std.sys.info import CompilationTarget
 from std.sys.intrinsics import PrefetchOptions, prefetch
@@ -10,6 +11,8 @@ from std.sys.intrinsics import PrefetchOptions, prefetch
 comptime Ptr[dtype: DType] = Pointer[Scalar[dtype], MutAnyOrigin]
 comptime LANES = 16
 comptime STREAMS = 8
+comptime PAIR_STREAMS = 16
+"""Dot products under way: some CPUs start two a cycle, and each takes six."""
 
 
 def read(
@@ -68,31 +71,19 @@ def has_bfloat16() -> Bool:
 
 
 def multiply_pairs(sums: Ptr[DType.float32], steps: Int, tasks: Int):
-    """Runs steps * STREAMS bfloat16 dot products of LANES pairs in each task; sums [tasks] are zero.
+    """Runs steps * PAIR_STREAMS bfloat16 dot products of LANES pairs in each task; sums [tasks] are zero.
     """
 
     def part(task: Int) {var sums, var steps}:
         var a = Units(Int32(sums[unsafe_offset=task]))
-        var v0 = Sums(0)
-        var v1 = Sums(1)
-        var v2 = Sums(2)
-        var v3 = Sums(3)
-        var v4 = Sums(4)
-        var v5 = Sums(5)
-        var v6 = Sums(6)
-        var v7 = Sums(7)
+        var v = Array[Sums, PAIR_STREAMS](fill=Sums(0))
         for _ in range(steps):
-            v0 = dot_pairs(v0, a, a)
-            v1 = dot_pairs(v1, a, a)
-            v2 = dot_pairs(v2, a, a)
-            v3 = dot_pairs(v3, a, a)
-            v4 = dot_pairs(v4, a, a)
-            v5 = dot_pairs(v5, a, a)
-            v6 = dot_pairs(v6, a, a)
-            v7 = dot_pairs(v7, a, a)
-        sums[unsafe_offset=task] = (
-            v0 + v1 + v2 + v3 + v4 + v5 + v6 + v7
-        ).reduce_add()
+            comptime for i in range(PAIR_STREAMS):
+                v[i] = dot_pairs(v[i], a, a)
+        var total = Sums(0)
+        comptime for i in range(PAIR_STREAMS):
+            total += v[i]
+        sums[unsafe_offset=task] = total.reduce_add()
 
     sync_parallelize(part, tasks)
 

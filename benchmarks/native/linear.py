@@ -1,5 +1,6 @@
 """The CPU's linear without a graph: `linear` on NumPy arrays, for its tests and benchmarks."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,21 @@ def available_paths(dtype: str) -> tuple[str, ...]:
     return ("fma", *(("dot",) if features & 1 else ()), *(("amx",) if features & 2 else ()))
 
 
+def bound(x: Array, packed: Array, n: int, y: Array, path: str = "best") -> Callable[[], None]:
+    """`linear` into y with its arguments given: a call costs little more than the kernel."""
+    m, k = x.shape
+    addresses = (y.ctypes.data, x.ctypes.data, packed.ctypes.data)
+    given = (*addresses, m, n, k, int(x.dtype == np.uint16), int(y.dtype == np.uint16), PATHS[path])
+    function = load("linear_native").linear
+    keep = (x, packed, y)  # the arrays, whose addresses were taken
+
+    def call() -> None:
+        assert keep
+        function(given)
+
+    return call
+
+
 def linear(
     x: Array, packed: Array, n: int, *, out_dtype: str | None = None, path: str = "best", y: Array | None = None
 ) -> Array:
@@ -28,11 +44,7 @@ def linear(
 
     `out_dtype` is "float32" or that of x (the default); `y`, if given, is filled and returned.
     """
-    m, k = x.shape
-    bfloat16 = x.dtype == np.uint16
-    narrow = bfloat16 and out_dtype != "float32"
     if y is None:
-        y = np.empty((m, n), np.uint16 if narrow else np.float32)
-    addresses = (y.ctypes.data, x.ctypes.data, packed.ctypes.data)
-    load("linear_native").linear((*addresses, m, n, k, int(bfloat16), int(narrow), PATHS[path]))
+        y = np.empty((len(x), n), np.uint16 if x.dtype == np.uint16 and out_dtype != "float32" else np.float32)
+    bound(x, packed, n, y, path)()
     return y

@@ -18,6 +18,7 @@ from kernels.steps import (
     rope_fused,
     rope_naive,
     rope_table,
+    sample_blocks,
     sample_count,
     sample_sort,
     swiglu_fused,
@@ -112,6 +113,8 @@ def sample(step: PythonObject, a: PythonObject) raises -> PythonObject:
         sample_sort.sample(tokens, logits, fields, n(a, 3), n(a, 4))
     elif name == "count":
         sample_count.sample(tokens, logits, fields, n(a, 3), n(a, 4))
+    elif name == "blocks":
+        sample_blocks.sample(tokens, logits, fields, n(a, 3), n(a, 4))
     elif name == "cores":
         sample_cpu(tokens, logits, fields, n(a, 3), n(a, 4))
     else:

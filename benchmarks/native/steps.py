@@ -42,6 +42,7 @@ STEPS: dict[str, dict[str, str]] = {
     "sample": {
         "sort": "sort the vocabulary",
         "count": "bisection, 16 lanes",
+        "blocks": "only blocks that matter",
         "cores": "all cores: the engine's",
     },
     "prefill": {

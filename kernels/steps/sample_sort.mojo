@@ -10,7 +10,8 @@ whole number, and sorting compares nothing else.
 
 from ..argmax import argmax_row
 from ..common import Ptr
-from ..sample import FIELDS, greatest
+from ..sample import FIELDS
+from ..sample_weights import greatest
 from std.collections import List
 from std.math import exp
 from std.memory import bitcast

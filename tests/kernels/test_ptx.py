@@ -6,50 +6,18 @@ that is no longer 16 bytes wide, a product that left the tensor cores, an array 
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-TARGETS = ("sm_90a", "sm_80")
+from tests.kernels.ptx import Ptx
+
 LOCAL = re.compile(r"\b(ld|st)\.local|\.local\b")
 LOAD_16 = re.compile(r"ld\.global(\.\w+)*\.v4\.(b32|u32|f32)|ld\.global(\.\w+)*\.v2\.(b64|u64)")
 STORE_16 = re.compile(r"st\.global(\.\w+)*\.v4\.(b32|u32|f32)|st\.global(\.\w+)*\.v2\.(b64|u64)")
 SHARED_16 = re.compile(r"ld\.shared(\.\w+)*\.v4\.(b32|u32|f32)|ld\.shared(\.\w+)*\.v2\.(b64|u64)")
 COPY_16 = re.compile(r"cp\.async\.cg\.shared\.global\S* \[[^]]+\], \[[^]]+\], 16")
 MMA = "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"
-
-
-@dataclass(frozen=True)
-class Ptx:
-    """The PTX of each kernel of ptx_driver.mojo for one target, by file name."""
-
-    target: str
-    files: dict[str, str]
-
-    def of(self, name: str) -> list[str]:
-        """The texts of the variants of one kernel; `name` is the beginning of theirs."""
-        found = [text for file, text in self.files.items() if f"mili_{name}_" in file]
-        assert found, f"no PTX of {name} for {self.target} among {sorted(self.files)}"
-        return found
-
-
-@pytest.fixture(scope="module", params=TARGETS)
-def ptx(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ptx:
-    """Compile the driver for one target."""
-    folder = tmp_path_factory.mktemp("ptx")
-    mojo = Path(sys.executable).parent / "mojo"
-    driver = Path(__file__).with_name("ptx_driver.mojo")
-    options = ["--emit", "asm", "--target-accelerator", request.param, "-I", str(ROOT), "-o", str(folder / "driver.s")]
-    command = [str(mojo), "build", *options, str(driver)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"})
-    assert done.returncode == 0, done.stderr[-4000:]
-    return Ptx(request.param, {file.name: file.read_text() for file in folder.glob("*.ptx")})
 
 
 ROW_WISE = [f"rms_norm_bfloat16_8_{t}" for t in ("128", "256", "1024")] + [

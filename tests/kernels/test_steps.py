@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.native import steps as native
 from benchmarks.native.steps import STEPS
 from tests.kernels import test_attention as attention
 from tests.kernels import test_rope as rope
@@ -80,6 +82,30 @@ def test_sample(step: Any, **case: Any) -> None:
 def test_sample_of_what_is_no_number(step: Any) -> None:
     sampling.test_logits_that_are_no_numbers_give_no_token(step, 37)
     sampling.test_tokens_come_as_often_as_their_probability(step)
+
+
+@pytest.mark.parametrize("width", [1000, 5001, 49152])
+@pytest.mark.parametrize("spread", [0.01, 1.0, 10.0, 300.0])
+def test_what_sampling_leaves_out_changes_no_token(width: int, spread: float) -> None:
+    """The steps that count everything and the ones that skip blocks and registers draw the same, to the bit."""
+    rng = np.random.default_rng(int(width * spread))
+    rows, blocks = 64, -(-width // 256)
+    logits = (rng.standard_normal((rows, width)) * spread).astype(np.float32)
+    logits[::4] = np.round(logits[::4])  # many equals
+    logits[1::4, rng.random(width) < 0.7] = -np.inf
+    logits[2::4] = np.sort(logits[2::4])  # the greatest in few blocks
+    fields = np.column_stack(
+        [
+            rng.choice([0.1, 0.7, 1.0, 5.0], rows),
+            rng.choice([0, 1, 3, 40, blocks, blocks + 1, width // 2], rows),
+            rng.choice([1.0, 0.95, 0.5, 1e-6], rows),
+            rng.choice([0.0, 0.05], rows),
+            rng.random(rows),
+        ]
+    ).astype(np.float32)
+    counted = native.sample("count", logits, fields)
+    assert native.sample("blocks", logits, fields).tolist() == counted.tolist()
+    assert native.sample("cores", logits, fields).tolist() == counted.tolist()
 
 
 @every_heads
