@@ -7,8 +7,8 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu.bench import MODELS, Bench, Model, empty
+from benchmarks.gpu.extension import Tensor
 from benchmarks.gpu.harness import copies_for, int32, randn
-from benchmarks.gpu.kernels import Tensor
 
 
 def decode(bench: Bench) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from benchmarks.gpu.extension import Tensor
 from benchmarks.gpu.harness import BF16, Report, Timer
-from benchmarks.gpu.kernels import Kernels, Tensor
+from benchmarks.gpu.kernels import Kernels
 
 
 @dataclass(frozen=True)

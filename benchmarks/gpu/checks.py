@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from benchmarks.gpu.extension import Tensor
 from benchmarks.gpu.harness import BF16, F16, F32, Report, int32, poison, randn
-from benchmarks.gpu.kernels import Kernels, Tensor
+from benchmarks.gpu.kernels import Kernels
 from benchmarks.gpu.paged import paged
 
 BOUND = {BF16: 8e-3, F16: 1.5e-3, F32: 2e-6}

@@ -4,66 +4,20 @@ Each function takes one list of integers and floats: the address of a DeviceCont
 addresses of contiguous tensors, then sizes. Kernels are queued on the stream that `stream_of` names.
 """
 
+from extension import attention_shape, context, f, module, n, p
 from kernels.argmax_gpu import argmax_gpu
-from kernels.attention import AttentionShape
 from kernels.attention_gpu import attention_gpu
-from kernels.common import Ptr
 from kernels.embedding_gpu import gather_rows_gpu
 from kernels.linear_gpu import linear_gpu
 from kernels.rms_norm_gpu import add_rms_norm_gpu, rms_norm_gpu
 from kernels.rope_gpu import qk_norm_rope_write_gpu
 from kernels.sample_gpu import sample_gpu
 from kernels.swiglu_gpu import swiglu_gpu
-from max.gpu.host import DeviceContext
-from max.gpu.host._nvidia_cuda import CUDA
-from std.memory.alloc import unsafe_alloc
 from std.os import abort
 from std.python import PythonObject
-from std.python.bindings import PythonModuleBuilder
 
 comptime I32 = DType.int32
 comptime F32 = DType.float32
-
-
-def p[dtype: DType](a: PythonObject, i: Int) raises -> Ptr[dtype]:
-    """Argument i as a device pointer."""
-    return Ptr[dtype](unsafe_from_address=Int(py=a[i]))
-
-
-def n(a: PythonObject, i: Int) raises -> Int:
-    """Argument i as an integer."""
-    return Int(py=a[i])
-
-
-def f(a: PythonObject, i: Int) raises -> Float32:
-    """Argument i as a float."""
-    return Float32(py=a[i])
-
-
-def context(a: PythonObject) raises -> DeviceContext:
-    """The DeviceContext at the address that argument 0 gives."""
-    return Pointer[DeviceContext, MutAnyOrigin](
-        unsafe_from_address=Int(py=a[0])
-    )[]
-
-
-def open_context() raises -> PythonObject:
-    """Address of a DeviceContext that lives as long as the process."""
-    var place = unsafe_alloc[DeviceContext](1)
-    place.unsafe_write(DeviceContext())
-    return PythonObject(Int(place))
-
-
-def stream_of(a: PythonObject) raises -> PythonObject:
-    """The CUDA stream of the context, as an integer."""
-    var stream = CUDA(context(a).stream())
-    return PythonObject(Int(stream.value()) if stream else 0)
-
-
-def synchronize(a: PythonObject) raises -> PythonObject:
-    """Waits for all that was queued."""
-    context(a).synchronize()
-    return PythonObject(None)
 
 
 def rms_norm[dtype: DType](a: PythonObject) raises -> PythonObject:
@@ -173,15 +127,7 @@ def qk_norm_rope_write[
 def attention[D: Int, dtype: DType](a: PythonObject) raises -> PythonObject:
     """Arguments: ctx, o, q, kv, offsets, lengths, table, scale, T, B, H, KH, PS, P, window.
     """
-    var shape = AttentionShape(
-        tokens=n(a, 8),
-        requests=n(a, 9),
-        heads=n(a, 10),
-        kv_heads=n(a, 11),
-        page_size=n(a, 12),
-        table_width=n(a, 13),
-        window=n(a, 14),
-    )
+    var shape = attention_shape(a, 8)
     attention_gpu[D](
         p[dtype](a, 1),
         p[dtype](a, 2),
@@ -201,10 +147,7 @@ def PyInit_gpu_ext() abi("C") -> PythonObject:
     try:
         comptime B16 = DType.bfloat16
         comptime F16 = DType.float16
-        var m = PythonModuleBuilder("gpu_ext")
-        m.def_function[open_context]("open_context")
-        m.def_function[stream_of]("stream_of")
-        m.def_function[synchronize]("synchronize")
+        var m = module("gpu_ext")
         m.def_function[rms_norm[B16]]("rms_norm_bfloat16")
         m.def_function[rms_norm[F32]]("rms_norm_float32")
         m.def_function[add_rms_norm[B16]]("add_rms_norm_bfloat16")

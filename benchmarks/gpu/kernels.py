@@ -2,87 +2,43 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import time
-from pathlib import Path
-from typing import Any, TypeAlias
-
-import torch
-
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-Tensor: TypeAlias = torch.Tensor
+from benchmarks.gpu.extension import Extension, Tensor
 
 
-def build(target: str = "sm_90a", name: str = "gpu_ext") -> Path:
-    """Build the extension `name` into build/ unless it is newer than every kernel; returns its folder."""
-    library = HERE / "build" / f"{name}.so"
-    sources = [*ROOT.glob("kernels/**/*.mojo"), HERE / f"{name}.mojo"]
-    if not library.exists() or library.stat().st_mtime < max(f.stat().st_mtime for f in sources):
-        mojo = shutil.which("mojo")
-        if mojo is None and library.exists():
-            return library.parent
-        library.parent.mkdir(exist_ok=True)
-        start = time.perf_counter()
-        command = [mojo or "mojo", "build", "--emit", "shared-lib", "--target-accelerator", target, "-I", str(ROOT)]
-        subprocess.run([*command, str(HERE / f"{name}.mojo"), "-o", str(library)], check=True)
-        print(f"built {name}.so in {time.perf_counter() - start:.0f} s", flush=True)
-    return library.parent
-
-
-class Kernels:
-    """Calls of this project's kernels on device tensors, queued on `stream`."""
+class Kernels(Extension):
+    """Calls of this project's kernels on device tensors."""
 
     def __init__(self) -> None:
-        folder = os.environ.get("MILI_GPU_EXT") or str(build())
-        sys.path.insert(0, folder)
-        import gpu_ext  # type: ignore[import-not-found]
-
-        self.ext: Any = gpu_ext
-        self.context = gpu_ext.open_context()
-        handle = gpu_ext.stream_of([self.context])
-        self.stream = torch.cuda.ExternalStream(handle) if handle else torch.cuda.default_stream()
-        self.handle = handle
-
-    def _call(self, name: str, *args: Any) -> None:
-        values = [a.data_ptr() if isinstance(a, torch.Tensor) else a for a in args]
-        getattr(self.ext, name)([self.context, *values])
-
-    def synchronize(self) -> None:
-        """Wait for the kernels' stream."""
-        self.ext.synchronize([self.context])
+        super().__init__("gpu_ext")
 
     def rms_norm(self, y: Tensor, x: Tensor, weight: Tensor, eps: float) -> None:
         """y = RMSNorm(x) * weight; x, y [T, E]."""
-        self._call(f"rms_norm_{kind(x)}", y, x, weight, *x.shape, eps)
+        self.call(f"rms_norm_{kind(x)}", y, x, weight, *x.shape, eps)
 
     def add_rms_norm(self, y: Tensor, total: Tensor, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> None:
         """total = residual + x, y = RMSNorm(total) * weight."""
-        self._call(f"add_rms_norm_{kind(x)}", y, total, x, residual, weight, *x.shape, eps)
+        self.call(f"add_rms_norm_{kind(x)}", y, total, x, residual, weight, *x.shape, eps)
 
     def swiglu(self, y: Tensor, gate_up: Tensor) -> None:
         """y [T, I] = silu(gate) * up."""
-        self._call(f"swiglu_{kind(y)}", y, gate_up, *y.shape)
+        self.call(f"swiglu_{kind(y)}", y, gate_up, *y.shape)
 
     def gather_rows(self, y: Tensor, x: Tensor, rows: Tensor) -> None:
         """y[i] = x[rows[i]]."""
-        self._call(f"gather_rows_{kind(y)}", y, x, rows, *y.shape, x.shape[0])
+        self.call(f"gather_rows_{kind(y)}", y, x, rows, *y.shape, x.shape[0])
 
     def argmax(self, tokens: Tensor, logits: Tensor) -> None:
         """tokens [L] of logits [L, V] float32."""
-        self._call("argmax", tokens, logits, *logits.shape)
+        self.call("argmax", tokens, logits, *logits.shape)
 
     def sample(self, tokens: Tensor, logits: Tensor, fields: Tensor) -> None:
         """tokens [L] drawn from logits [L, V] float32 by fields [L, 5] float32."""
-        self._call("sample", tokens, logits, fields, *logits.shape)
+        self.call("sample", tokens, logits, fields, *logits.shape)
 
     def linear(self, y: Tensor, x: Tensor, w: Tensor, *, own: bool = False) -> None:
         """y [M, N] = x [M, K] @ w.T; `own`: by this project's kernels also where cuBLAS is installed."""
         name = f"linear_{'own_' if own else ''}{kind(x)}" + ("" if y.dtype == x.dtype else f"_{kind(y)}")
-        self._call(name, y, x, w, x.shape[0], *w.shape)
+        self.call(name, y, x, w, x.shape[0], *w.shape)
 
     def qk_norm_rope_write(
         self, q: Tensor, qkv: Tensor, weights: tuple[Tensor, Tensor] | None, eps: float, cos_sin: Tensor,
@@ -92,7 +48,7 @@ class Kernels:
         tokens, heads, dim = q.shape
         name = f"qk_norm_rope_write_{dim}_{'plain' if weights is None else 'norm'}_{kind(q)}"
         a, b = weights or (qkv, qkv)
-        self._call(name, q, qkv, a, b, eps, cos_sin, positions, slots, kv, tokens, heads, kv.shape[2], kv.shape[3])
+        self.call(name, q, qkv, a, b, eps, cos_sin, positions, slots, kv, tokens, heads, kv.shape[2], kv.shape[3])
 
     def attention(
         self, o: Tensor, q: Tensor, kv: Tensor, offsets: Tensor, lengths: Tensor, pages: Tensor, scale: float,
@@ -101,7 +57,7 @@ class Kernels:
         """o [T, H, D] over the paged cache."""
         tokens, heads, dim = q.shape
         sizes = (tokens, lengths.shape[0], heads, kv.shape[2], kv.shape[3], pages.shape[1], window)
-        self._call(f"attention_{dim}_{kind(q)}", o, q, kv, offsets, lengths, pages, scale, *sizes)
+        self.call(f"attention_{dim}_{kind(q)}", o, q, kv, offsets, lengths, pages, scale, *sizes)
 
 
 def kind(x: Tensor) -> str:

@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import torch
 from torch.nn import functional
@@ -18,11 +17,10 @@ from torch.nn import functional
 # MAX takes most of the GPU's memory unless told otherwise; PyTorch needs its share here. Read when MAX starts.
 os.environ.setdefault("MODULAR_DEVICE_CONTEXT_MEMORY_MANAGER_SIZE_PERCENT", "20")
 
+from benchmarks.gpu.extension import Extension, Tensor, build
 from benchmarks.gpu.harness import Timer, copies_for
-from benchmarks.gpu.kernels import build
 from benchmarks.rungs import PEER, Rung
 
-Tensor: TypeAlias = torch.Tensor
 BF16 = torch.bfloat16
 HEADS, KV_HEADS, DIM, PAGE = 16, 8, 128, 16
 """Attention as in Qwen3-0.6B."""
@@ -48,7 +46,8 @@ STEPS: dict[str, dict[str, str]] = {
         "thread": "a thread a row",
         "block": "a block a row, online softmax",
         "tiled": "keys in shared memory for 64 rows",
-        "engine": "tensor cores: the engine's",
+        "mma": "tensor cores, asynchronous copies",
+        "engine": "what the engine chooses: on Hopper warpgroup products",
     },
     "decode": {
         "thread": "a thread a head",
@@ -78,30 +77,12 @@ class Case:
     nbytes: float
 
 
-class Steps:
-    """The extension of the steps, with its stream."""
-
-    def __init__(self) -> None:
-        sys.path.insert(0, os.environ.get("MILI_GPU_EXT") or str(build(name="steps_ext")))
-        import steps_ext  # type: ignore[import-not-found]
-
-        self.ext: Any = steps_ext
-        self.context = steps_ext.open_context()
-        handle = steps_ext.stream_of([self.context])
-        self.stream = torch.cuda.ExternalStream(handle) if handle else torch.cuda.default_stream()
-
-    def call(self, kernel: str, step: str, *arguments: Any) -> None:
-        """Queue one step on tensors and numbers."""
-        values = [a.data_ptr() if isinstance(a, torch.Tensor) else a for a in arguments]
-        getattr(self.ext, kernel)([self.context, step, *values])
-
-
 def randn(*shape: int, scale: float = 1.0) -> Tensor:
     """Normal random bfloat16 on the GPU."""
     return (torch.randn(*shape, device="cuda") * scale).to(BF16)
 
 
-def linear(steps: Steps, rows: int) -> Case:
+def linear(steps: Extension, rows: int) -> Case:
     """The gate and up matrix of Qwen3-0.6B, enough copies of it that none is in the cache."""
     n, k = 6144, 1024
     copies = copies_for(2.0 * n * k, 16) if rows < 128 else 2
@@ -119,7 +100,7 @@ def linear(steps: Steps, rows: int) -> Case:
     )
 
 
-def rms_norm(steps: Steps, rows: int) -> Case:
+def rms_norm(steps: Extension, rows: int) -> Case:
     """Rows of 1,024; few of them stay in the cache, as in the engine."""
     width = 1024
     copies = copies_for(4.0 * rows * width, 8)
@@ -138,17 +119,17 @@ def rms_norm(steps: Steps, rows: int) -> Case:
     )
 
 
-def prefill(steps: Steps, tokens: int) -> Case:
+def prefill(steps: Extension, tokens: int) -> Case:
     """One whole prompt, causal, on shuffled pages."""
     return attention(steps, f"{tokens} tokens", 1, tokens, tokens, 2.0 * tokens * (tokens + 1) * HEADS * DIM)
 
 
-def decode(steps: Steps, requests: int) -> Case:
+def decode(steps: Extension, requests: int) -> Case:
     """One new token of each request at a context of 2,048."""
     return attention(steps, f"{requests} x 1 token at 2048", requests, 1, 2048, 4.0 * requests * 2048 * HEADS * DIM)
 
 
-def attention(steps: Steps, name: str, requests: int, new: int, context: int, flops: float) -> Case:
+def attention(steps: Extension, name: str, requests: int, new: int, context: int, flops: float) -> Case:
     """`new` tokens of each request at the end of `context` tokens."""
     pages = -(-context // PAGE)
     nbytes = 4.0 * requests * context * KV_HEADS * DIM
@@ -182,7 +163,7 @@ def attention(steps: Steps, name: str, requests: int, new: int, context: int, fl
     )
 
 
-CASES: dict[str, Callable[[Steps, int], Case]] = {
+CASES: dict[str, Callable[[Extension, int], Case]] = {
     "linear": linear,
     "rms_norm": rms_norm,
     "prefill": prefill,
@@ -208,20 +189,20 @@ def wrong(case: Case) -> str:
     return "" if error <= BOUND else f"wrong: relative error {error:.3g} is above {BOUND:g}"
 
 
-def time_step(steps: Steps, case: Case, step: str) -> tuple[float | None, str]:
+def time_step(steps: Extension, case: Case, step: str) -> tuple[float | None, str]:
     """Median seconds of one step and what is wrong with it."""
     case.result().fill_(float("nan"))
     torch.cuda.synchronize()
     with torch.cuda.stream(steps.stream):
         case.launch(step, 0)
-    steps.ext.synchronize([steps.context])
+    steps.synchronize()
     error = wrong(case)
     return Timer(steps.stream).seconds(lambda i: case.launch(step, i), case.copies), error
 
 
 def climb(kernel: str, rows: Sequence[int] | None = None) -> tuple[list[Rung], float, float]:
     """All steps of one ladder on all cases, with PyTorch beside them; then the limits that `limits` gives."""
-    steps = Steps()
+    steps = Extension("steps_ext")
     bandwidth, peak = limits()
     rungs = []
     for count in rows or DEFAULT_ROWS[kernel]:

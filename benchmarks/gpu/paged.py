@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from benchmarks.gpu.extension import Tensor
 from benchmarks.gpu.harness import int32, poison, randn
-from benchmarks.gpu.kernels import Tensor
 
 
 @dataclass

@@ -4,11 +4,11 @@ Each function takes a list: the address of a DeviceContext from `open_context`, 
 elements are bfloat16. What needs NVIDIA's tensor cores or asynchronous copies is left out for other GPUs.
 """
 
-from kernels.attention import AttentionShape
+from extension import attention_shape, context, module, n, p
 from kernels.attention_decode_gpu import attention_decode_gpu
 from kernels.attention_gpu import attention_gpu
+from kernels.attention_prefill_gpu import attention_prefill_gpu
 from kernels.attention_simple_gpu import attention_simple_gpu
-from kernels.common import Ptr
 from kernels.linear_gpu import linear_gpu
 from kernels.linear_hopper_gpu import linear_hopper_gpu
 from kernels.linear_skinny_gpu import linear_skinny_gpu
@@ -25,55 +25,13 @@ from kernels.steps import (
     rms_norm_thread_gpu,
 )
 from max.gpu.host import DeviceContext
-from max.gpu.host._nvidia_cuda import CUDA
-from std.memory.alloc import unsafe_alloc
 from std.os import abort
 from std.python import PythonObject
-from std.python.bindings import PythonModuleBuilder
 
 comptime B16 = DType.bfloat16
 comptime I32 = DType.int32
 comptime NVIDIA = DeviceContext.default_device_info.api == "cuda"
 comptime HOPPER = NVIDIA and DeviceContext.default_device_info.compute == 9.0
-
-
-def p[dtype: DType](a: PythonObject, i: Int) raises -> Ptr[dtype]:
-    """Argument i as a device pointer."""
-    return Ptr[dtype](unsafe_from_address=Int(py=a[i]))
-
-
-def n(a: PythonObject, i: Int) raises -> Int:
-    """Argument i as an integer."""
-    return Int(py=a[i])
-
-
-def context(a: PythonObject) raises -> DeviceContext:
-    """The DeviceContext at the address that argument 0 gives."""
-    return Pointer[DeviceContext, MutAnyOrigin](
-        unsafe_from_address=Int(py=a[0])
-    )[]
-
-
-def open_context() raises -> PythonObject:
-    """Address of a DeviceContext that lives as long as the process."""
-    var place = unsafe_alloc[DeviceContext](1)
-    place.unsafe_write(DeviceContext())
-    return PythonObject(Int(place))
-
-
-def stream_of(a: PythonObject) raises -> PythonObject:
-    """The CUDA stream of the context, as an integer."""
-    comptime if NVIDIA:
-        var stream = CUDA(context(a).stream())
-        return PythonObject(Int(stream.value()) if stream else 0)
-    else:
-        return PythonObject(0)
-
-
-def synchronize(a: PythonObject) raises -> PythonObject:
-    """Waits for all that was queued."""
-    context(a).synchronize()
-    return PythonObject(None)
 
 
 def rms_norm(a: PythonObject) raises -> PythonObject:
@@ -149,15 +107,7 @@ def attention(a: PythonObject) raises -> PythonObject:
     var lengths = p[I32](a, 6)
     var table = p[I32](a, 7)
     var scale = Float32(py=a[8])
-    var shape = AttentionShape(
-        tokens=n(a, 9),
-        requests=n(a, 10),
-        heads=n(a, 11),
-        kv_heads=n(a, 12),
-        page_size=n(a, 13),
-        table_width=n(a, 14),
-        window=n(a, 15),
-    )
+    var shape = attention_shape(a, 9)
     var ctx = context(a)
     var name = String(py=a[1])
     if name == "thread":
@@ -182,17 +132,20 @@ def attention(a: PythonObject) raises -> PythonObject:
     elif name == "engine":
         attention_gpu[D](o, q, kv, offsets, lengths, table, scale, shape, ctx)
     else:
-        raise Error("attention has no step ", name)
+        comptime if NVIDIA:
+            if name == "mma":
+                attention_prefill_gpu[D](
+                    o, q, kv, offsets, lengths, table, scale, shape, ctx
+                )
+                return PythonObject(None)
+        raise Error("attention has no step ", name, " on this GPU")
     return PythonObject(None)
 
 
 @export
 def PyInit_steps_ext() abi("C") -> PythonObject:
     try:
-        var m = PythonModuleBuilder("steps_ext")
-        m.def_function[open_context]("open_context")
-        m.def_function[stream_of]("stream_of")
-        m.def_function[synchronize]("synchronize")
+        var m = module("steps_ext")
         m.def_function[rms_norm]("rms_norm")
         m.def_function[linear]("linear")
         m.def_function[attention]("attention")

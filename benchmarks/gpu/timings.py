@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from benchmarks.gpu.attention_timings import decode, prefill
 from benchmarks.gpu.bench import MODELS, Bench, Model, empty
+from benchmarks.gpu.extension import Tensor
 from benchmarks.gpu.harness import copies_for, randn
-from benchmarks.gpu.kernels import Tensor
 
 
 def linear(bench: Bench) -> None:
