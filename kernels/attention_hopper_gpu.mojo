@@ -9,12 +9,37 @@ Rows are as in `attention_prefill_gpu.mojo`: the query heads that share a key/va
 
 `wgmma` runs while its warps go on, so a consumer starts the scores of the next tile before the values of this one, and
 computes the softmax of the next while the tensor cores multiply the values of this one. With `turns` the consumers also
-take turns in starting their products, so that one's softmax runs beside the other's products:
+take turns in starting their products, so that one's softmax is to run beside the other's products:
 
     consumer 0   S1 | S2 = Q K2^T, O += P1 V1  softmax 2         | S3, O += P2 V2  softmax 3         |
     consumer 1         softmax 1         | S2 = Q K2^T, O += P1 V1  softmax 2         | S3 ...
 
 Files: `attention_hopper_` block (memory, barriers, rows), producer, consumer, products, softmax; this one launches.
+
+One causal prompt on an H100, bfloat16, pages of 16, microseconds; `of cuDNN` is the time of PyTorch 2.11's fastest
+attention on dense tensors, which was cuDNN's, over this kernel's; TFLOP/s count 2 T^2 H D. The run is
+benchmarks/results/2026-11-26_h100_prefill_variants.json; `python -m benchmarks.gpu.prefill_variants` measures again.
+
+                  16 query, 8 key/value heads of 128             32 query, 8 key/value heads of 128
+       tokens      mma   this   TFLOP/s   of cuDNN                mma   this   TFLOP/s   of cuDNN
+        1,024       44     19       222       0.99                 74     25       347       1.28
+        2,048      133     39       440       1.35                210     75       457       1.14
+        4,096      394    126       547       1.21                651    253       542       1.04
+        8,192    1,252    468       587       1.05              2,444    937       587       0.98
+       16,384    4,704  1,813       606       0.97              9,335  3,692       596       0.93
+
+`mma` is `attention_prefill_gpu.mojo`. With 9 query and 3 key/value heads of 64, 4,096 tokens take 55 us (mma 176):
+350 TFLOP/s, 1.27 of cuDNN.
+
+Tilings, microseconds at 4,096 tokens (16 query heads, 32) and at 16,384 (32). With heads of 128 turns cost 5 to 15%
+from 4,096 tokens on: presumably two consumers fall into step by themselves. Three have registers for 64 keys only and
+come ahead (2%) in the longest prompt alone. With heads of 64 three have registers for 128 keys, and took 55 us with
+turns, 56 without; two took 60 with turns.
+
+    consumers   stages x keys      4,096 (16)    4,096 (32)    16,384 (32)         with turns
+        2          2 x 128            126           253           3,692           132    280    4,079
+        2          4 x 64             144           302           4,349           153    302    4,472
+        3          4 x 64             143           260           3,615           147    269    3,838
 """
 
 from .attention import AttentionShape
@@ -112,6 +137,9 @@ def attention_hopper_kernel[
 
 def hopper_serves(shape: AttentionShape) -> Bool:
     """Whether `attention_hopper_gpu` takes the pages, and has rows enough to fill its tiles.
+
+    Measured with 16 query heads of 128: a prompt of 128 tokens takes 7.0 us, and 7.1 by `attention_prefill_gpu`; 256
+    tokens 9.0 and 9.9; 512 tokens 12 and 24. Below 128 tokens it was not measured.
     """
     return shape.page_size >= 8 and shape.tokens * shape.heads >= 2048
 
