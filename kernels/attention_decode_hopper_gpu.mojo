@@ -31,22 +31,21 @@ from .attention_decode_tile_gpu import (
     store_state,
     value_chunks,
 )
-from .bulk_copy_gpu import (
-    Barriers,
-    Stage,
-    arrive,
-    arrive_and_expect,
-    copy_bulk,
-    fence_barriers,
-    init_barrier,
-    wait_barrier,
-)
+from .bulk_copy_gpu import Stage, copy_bulk
 from .common import Ptr
 from .gpu_common import (
     early_launch,
     log2_exact,
     wait_for_previous,
     warp_index,
+)
+from .mbarrier_gpu import (
+    Barriers,
+    arrive,
+    arrive_and_expect,
+    fence_barriers,
+    init_barrier,
+    wait_barrier,
 )
 from max.gpu import (
     MAX_THREADS_PER_BLOCK_METADATA,

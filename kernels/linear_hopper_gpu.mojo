@@ -14,6 +14,7 @@ from .common import Ptr
 from .gpu_common import SharedPtr, warp_index
 from .linear_tiled_gpu import BAND, load_tile
 from .mma_gpu import TILE_K, commit_copies, wait_copies
+from .wgmma_gpu import descriptor, fence_async
 from max.gpu import (
     MAX_THREADS_PER_BLOCK_METADATA,
     WARP_SIZE,
@@ -22,7 +23,6 @@ from max.gpu import (
     lane_id,
 )
 from max.gpu.compute.mma import (
-    WGMMADescriptor,
     wgmma_async,
     wgmma_commit_group_sync,
     wgmma_fence_aligned,
@@ -32,23 +32,10 @@ from max.gpu.host import DeviceContext, FuncAttribute
 from max.gpu.memory import AddressSpace, external_memory
 from std.math import ceildiv
 from std.sys import size_of
-from std.sys._assembly import inlined_assembly
 from std.utils import StaticTuple
 
 comptime BM = 128
 comptime THREADS = 256
-
-
-@always_inline
-def descriptor[
-    dtype: DType
-](tile: SharedPtr[dtype], k_step: Int) -> WGMMADescriptor[dtype]:
-    """Of a tile with rows of 64 elements in eights of 1,024 bytes, swizzled, from k = 16 k_step on.
-    """
-    var address = Int64((Int(tile) & 0x3FFFF) >> 4) + Int64(2 * k_step)
-    return WGMMADescriptor[dtype](
-        address | Int64(1) << 16 | Int64(64) << 32 | Int64(1) << 62
-    )
 
 
 @__llvm_metadata(
@@ -104,12 +91,7 @@ def linear_hopper_kernel[
     var acc = SIMD[F32, width](0)
     for step in range(steps):
         wait_copies[stages - 3]()
-        inlined_assembly[
-            "fence.proxy.async.shared::cta;",
-            NoneType,
-            constraints="~{memory}",
-            has_side_effect=True,
-        ]()
+        fence_async()
         barrier()
         if step + stages - 2 < steps:
             start_stage(step + stages - 2)

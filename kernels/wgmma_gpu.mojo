@@ -1,4 +1,4 @@
-"""Hopper's building blocks: tiles as `wgmma` reads them, barriers in shared memory, registers by warpgroup.
+"""Warpgroup products of Hopper (`wgmma`): shared tiles as they read them, and their registers.
 
 A warpgroup is 128 threads, four warps of 16 rows each. One `wgmma.m64nNk16` adds a 64 x 16 tile times a 16 x N tile to
 a 64 x N float32 tile; lane 4 g + t of warp w holds of every eight columns the four floats that `mma.m16n8k16` gives it,
@@ -213,59 +213,3 @@ def fence_async():
         constraints="~{memory}",
         has_side_effect=True,
     ]()
-
-
-@fieldwise_init
-struct Barrier(ImplicitlyCopyable, TrivialRegisterPassable):
-    """A barrier of eight bytes in shared memory that counts arrivals; it is reused, so that phases alternate.
-    """
-
-    var address: Int32
-
-    @always_inline
-    def init(self, count: Int):
-        """Sets the arrivals of a phase; one thread does it."""
-        inlined_assembly[
-            "mbarrier.init.shared::cta.b64 [$0], $1;",
-            NoneType,
-            constraints="r,r,~{memory}",
-            has_side_effect=True,
-        ](self.address, Int32(count))
-
-    @always_inline
-    def arrive(self):
-        """Counts this thread."""
-        inlined_assembly[
-            "mbarrier.arrive.shared::cta.b64 _, [$0];",
-            NoneType,
-            constraints="r,~{memory}",
-            has_side_effect=True,
-        ](self.address)
-
-    @always_inline
-    def arrive_after_copies(self):
-        """Counts this thread when the asynchronous copies that it has started are complete.
-        """
-        inlined_assembly[
-            "cp.async.mbarrier.arrive.noinc.shared::cta.b64 [$0];",
-            NoneType,
-            constraints="r,~{memory}",
-            has_side_effect=True,
-        ](self.address)
-
-    @always_inline
-    def wait(self, parity: Int):
-        """Waits for the end of the phase of this parity."""
-        inlined_assembly[
-            """{
-            .reg .pred done;
-            again:
-            mbarrier.try_wait.parity.shared::cta.b64 done, [$0], $1;
-            @done bra through;
-            bra again;
-            through:
-            }""",
-            NoneType,
-            constraints="r,r,~{memory}",
-            has_side_effect=True,
-        ](self.address, Int32(parity))

@@ -7,6 +7,7 @@ from kernels.argmax_gpu import argmax_gpu
 from kernels.attention import AttentionShape
 from kernels.attention_decode_gpu import attention_decode_gpu
 from kernels.attention_decode_hopper_gpu import attention_decode_hopper_gpu
+from kernels.attention_hopper_gpu import attention_hopper_gpu
 from kernels.attention_prefill_gpu import attention_prefill_gpu
 from kernels.attention_simple_gpu import attention_simple_gpu
 from kernels.embedding_gpu import gather_rows_gpu
@@ -73,6 +74,12 @@ def main() raises:
     comptime if DeviceContext.default_device_info.compute >= 9.0:
         attention_decode_hopper_gpu[128](p, p, p, i, i, i, one, shape, ctx)
         attention_decode_hopper_gpu[80](p, p, p, i, i, i, one, shape, ctx)
+    comptime if DeviceContext.default_device_info.compute == 9.0:
+        var h = p.unsafe_bitcast[Float16]()
+        attention_hopper_gpu[128](p, p, p, i, i, i, one, shape, ctx)
+        attention_hopper_gpu[80](p, p, p, i, i, i, one, shape, ctx)
+        attention_hopper_gpu[64](p, p, p, i, i, i, one, shape, ctx)
+        attention_hopper_gpu[128](h, h, h, i, i, i, one, shape, ctx)
     attention_simple_gpu[128](p, p, p, i, i, i, one, shape, ctx)
     attention_decode_gpu[128](p, p, p, i, i, i, one, shape, ctx)
     attention_prefill_gpu[128](p, p, p, i, i, i, one, shape, ctx)

@@ -98,10 +98,56 @@ def test_warpgroup_products_read_shared_memory_and_are_waited_for_once_a_step(pt
 
 
 @pytest.mark.parametrize(
-    "name", ["linear_skinny", "linear_tiled", "attention_decode", "attention_prefill", "step_linear_mma"]
+    ("name", "scores", "values"),
+    [
+        # A product for 16 columns of the head (scores) or 16 of 128 keys (values), before the loop, in it and after it.
+        ("attention_hopper_bfloat16_128", "m64n128k16.f32.bf16.bf16 16", "m64n128k16.f32.bf16.bf16 16"),
+        ("attention_hopper_bfloat16_80", "m64n128k16.f32.bf16.bf16 10", "m64n128k16.f32.bf16.bf16 16"),
+        ("attention_hopper_bfloat16_64", "m64n128k16.f32.bf16.bf16 8", "m64n64k16.f32.bf16.bf16 16"),
+        ("attention_hopper_float16_128", "m64n128k16.f32.f16.f16 16", "m64n64k16.f32.f16.f16 32"),
+    ],
+)
+def test_prompts_on_hopper_are_warpgroup_products(ptx: Ptx, name: str, scores: str, values: str) -> None:
+    """Queries, keys and values come from shared memory, probabilities from registers; nothing goes through `mma`."""
+    if ptx.target != "sm_90a":
+        assert not any("attention_hopper" in file for file in ptx.files)
+        return
+    instruction = r"wgmma\.mma_async\.sync\.aligned\.(\S+)\s*\{[^}]*\},\s*"
+    for text in ptx.of(name):
+        for operand, expected in ((r"%rd\d+,\s*%rd\d+,", scores), (r"\{[^}]*\},\s*%rd\d+,", values)):
+            found = re.findall(instruction + operand, text)
+            assert {f"{shape} {found.count(shape)}" for shape in found} == {expected}
+        assert len(re.findall(r"wgmma\.wait_group\.sync\.aligned 1;", text)) == 1  # the softmax runs beside O += P V
+        assert "mma.sync" not in text.replace("wgmma.mma_async.sync", "")
+        assert "ldmatrix" not in text
+
+
+def test_a_warpgroup_of_its_own_copies_for_prompts_on_hopper(ptx: Ptx) -> None:
+    """Its copies report to barriers, so that nobody waits for them; it gives registers to the others."""
+    if ptx.target != "sm_90a":
+        return
+    for text in ptx.of("attention_hopper"):
+        assert COPY_16.search(text)
+        assert len(re.findall(r"cp\.async\.mbarrier\.arrive\.noinc", text)) == 3  # K 0; K and V in the loop
+        assert "fence.proxy.async.shared::cta" in text
+        assert len(re.findall(r"setmaxnreg\.dec", text)) == len(re.findall(r"setmaxnreg\.inc", text)) == 1
+        assert STORE_16.search(text)
+
+
+@pytest.mark.parametrize(
+    "name", ["linear_skinny", "linear_tiled", "attention_decode_bfloat16", "attention_prefill", "step_linear_mma"]
 )
 def test_products_run_on_tensor_cores(ptx: Ptx, name: str) -> None:
     for text in ptx.of(name):
+        assert MMA in text
+
+
+def test_pages_are_streamed_by_the_copy_engine_for_decoding_on_hopper(ptx: Ptx) -> None:
+    if ptx.target != "sm_90a":
+        assert not any("attention_decode_hopper" in file for file in ptx.files)
+        return
+    for text in ptx.of("attention_decode_hopper"):
+        assert "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes" in text
         assert MMA in text
 
 
