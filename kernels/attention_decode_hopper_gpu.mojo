@@ -179,7 +179,7 @@ def attention_decode_hopper_kernel[
             init_barrier(barriers.unsafe_offset(STAGES + s), WARPS)
         fence_barriers()
     barrier()
-    wait_for_previous()
+    # Lengths, page table and all but the newest key are older than the kernel before, which may still run.
     var lengths = Lengths(
         row_offsets.unsafe_origin_cast[MutUntrackedOrigin](),
         context_lengths.unsafe_origin_cast[MutUntrackedOrigin](),
@@ -204,6 +204,7 @@ def attention_decode_hopper_kernel[
         )
         return
 
+    wait_for_previous()
     var states = memory.unsafe_offset(STAGES * Ring[D, dtype].STAGE)
     var warp_sums = states.unsafe_bitcast[Float32]().as_unsafe_any_origin()
     var warp_stats = warp_sums.unsafe_offset(WARPS * GROUP * D)
@@ -341,7 +342,8 @@ def fetch[
     """The producer warp: brings in the units of a share, a stage each.
 
     Pieces are of one page, or of 64 keys of one; lane i has piece i of the next 32, so that the page table is read
-    once for all of them.
+    once for all of them. Copies begin while the kernel before ends: it writes the newest key of each request, so the
+    unit of that key waits for it, and earlier ones need not.
     """
     var ring = ring_
     var share = share_
@@ -351,6 +353,7 @@ def fetch[
     var pieces = UNIT >> piece_shift
     var batch = WARP_SIZE // pieces
     var value_step = (kv_heads << shift) * D
+    var waited = False
     while share.units > 0:
         var item = lengths.item(share.item)
         var kv_head = share.tile // group_tiles
@@ -375,6 +378,9 @@ def fetch[
                 if ring.uses >= stages[D]():
                     wait_barrier(ring.empty(), ring.phase() ^ 1)
                 var left = item.end - (first + (start + unit) * UNIT)
+                if left <= UNIT and not waited:
+                    wait_for_previous()  # it has written the newest key
+                    waited = True
                 if lane == 0:
                     arrive_and_expect(
                         ring.full(),

@@ -136,10 +136,16 @@ def profile(engine: Engine, requests: int, prompt: int, folder: Path, steps: int
     trace = folder / f"trace_{requests}.json"
     found.export_chrome_trace(str(trace))
     spent: dict[str, list[float]] = {}
-    for event in json.loads(trace.read_text())["traceEvents"]:
-        if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset"):
-            spent.setdefault(event["name"][:160], []).append(event["dur"])
+    events = json.loads(trace.read_text())["traceEvents"]
     trace.unlink()
+    # A kernel may start early and wait for the one before: what both take counts for that one alone.
+    last = 0.0
+    for event in sorted(
+        (e for e in events if e.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")), key=lambda e: float(e["ts"])
+    ):
+        end = event["ts"] + event["dur"]
+        spent.setdefault(event["name"][:160], []).append(max(0.0, end - max(event["ts"], last)))
+        last = max(last, end)
     rows = [
         {"kernel": name, "launches": len(us) / steps, "us": round(sum(us) / steps, 2)} for name, us in spent.items()
     ]
