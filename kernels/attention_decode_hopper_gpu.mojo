@@ -16,12 +16,13 @@ without a swizzle: reading keys meets two rows in a bank, reading values four, a
 """
 
 from .attention import AttentionShape
+from .attention_decode_fetch_gpu import Ring, fetch, stages
 from .attention_decode_join_gpu import (
     MAX_PARTS,
     attention_decode_join_kernel,
 )
 from .attention_decode_join_gpu import WARPS as JOIN_WARPS
-from .attention_decode_plan_gpu import UNIT, Lengths, Share, share_of
+from .attention_decode_plan_gpu import UNIT, Lengths, share_of
 from .attention_decode_tile_gpu import (
     GROUP,
     attend_16_keys,
@@ -31,7 +32,7 @@ from .attention_decode_tile_gpu import (
     store_state,
     value_chunks,
 )
-from .bulk_copy_gpu import Stage, copy_bulk
+from .bulk_copy_gpu import Stage
 from .common import Ptr
 from .gpu_common import (
     early_launch,
@@ -40,9 +41,7 @@ from .gpu_common import (
     warp_index,
 )
 from .mbarrier_gpu import (
-    Barriers,
     arrive,
-    arrive_and_expect,
     fence_barriers,
     init_barrier,
     wait_barrier,
@@ -71,12 +70,6 @@ comptime WARPS = UNIT // 16
 comptime THREADS = (WARPS + 1) * WARP_SIZE
 
 
-def stages[D: Int]() -> Int:
-    """Units under way in a block; D up to 128 leaves room for two blocks on an SM.
-    """
-    return 3 if D <= 128 else 2
-
-
 def blocks_per_sm[D: Int]() -> Int:
     """Blocks that share an SM."""
     return 2 if D <= 128 else 1
@@ -100,35 +93,6 @@ def consumers_barrier():
         constraints="n,~{memory}",
         has_side_effect=True,
     ](Int32(threads))
-
-
-@fieldwise_init
-struct Ring[D: Int, dtype: DType](TrivialRegisterPassable):
-    """Stages in shared memory with their barriers, and how many uses there have been.
-    """
-
-    comptime STAGE = 2 * UNIT * Self.D
-    var memory: Stage[Self.dtype]
-    var barriers: Barriers
-    var uses: Int
-
-    @always_inline
-    def stage(self) -> Stage[Self.dtype]:
-        return self.memory.unsafe_offset(
-            self.uses % stages[Self.D]() * Self.STAGE
-        )
-
-    @always_inline
-    def full(self) -> Barriers:
-        return self.barriers.unsafe_offset(self.uses % stages[Self.D]())
-
-    @always_inline
-    def empty(self) -> Barriers:
-        return self.full().unsafe_offset(stages[Self.D]())
-
-    @always_inline
-    def phase(self) -> Int:
-        return (self.uses // stages[Self.D]()) & 1
 
 
 @__llvm_metadata(
@@ -321,85 +285,6 @@ def attention_decode_hopper_kernel[
                     Int32(last - block + 1),
                 ),
             )
-        share.advance(count, units, tiles)
-
-
-@always_inline
-def fetch[
-    D: Int, dtype: DType
-](
-    ring_: Ring[D, dtype],
-    share_: Share,
-    lengths: Lengths,
-    kv: Ptr[dtype],
-    page_table: Ptr[DType.int32],
-    tiles: Int,
-    group_tiles: Int,
-    kv_heads: Int,
-    shift: Int,
-    table_width: Int,
-):
-    """The producer warp: brings in the units of a share, a stage each.
-
-    Pieces are of one page, or of 64 keys of one; lane i has piece i of the next 32, so that the page table is read
-    once for all of them. Copies begin while the kernel before ends: it writes the newest key of each request, so the
-    unit of that key waits for it, and earlier ones need not.
-    """
-    var ring = ring_
-    var share = share_
-    var lane = Int(lane_id())
-    var piece_shift = min(shift, 6)
-    var piece = 1 << piece_shift
-    var pieces = UNIT >> piece_shift
-    var batch = WARP_SIZE // pieces
-    var value_step = (kv_heads << shift) * D
-    var waited = False
-    while share.units > 0:
-        var item = lengths.item(share.item)
-        var kv_head = share.tile // group_tiles
-        var units = item.units()
-        var count = min(units - share.offset, share.units)
-        var first = (item.first_unit() + share.offset) * UNIT
-        var table = page_table.unsafe_offset(item.request * table_width)
-        for start in range(0, count, batch):
-            var key = first + start * UNIT + lane * piece
-            var mine = key < item.end and lane < (count - start) * pieces
-            var source = kv
-            if mine:
-                var page = Int(table[unsafe_offset=key >> shift])
-                source = kv.unsafe_offset(
-                    (
-                        ((page * 2 * kv_heads + kv_head) << shift)
-                        + (key & ((1 << shift) - 1))
-                    )
-                    * D
-                )
-            for unit in range(min(batch, count - start)):
-                if ring.uses >= stages[D]():
-                    wait_barrier(ring.empty(), ring.phase() ^ 1)
-                var left = item.end - (first + (start + unit) * UNIT)
-                if left <= UNIT and not waited:
-                    wait_for_previous()  # it has written the newest key
-                    waited = True
-                if lane == 0:
-                    arrive_and_expect(
-                        ring.full(),
-                        min(pieces, ceildiv(left, piece))
-                        * (2 * piece * D * size_of[dtype]()),
-                    )
-                syncwarp()
-                var slot = lane - unit * pieces
-                if mine and slot >= 0 and slot < pieces:
-                    var target = ring.stage().unsafe_offset(slot * piece * D)
-                    comptime bytes_a_key = D * size_of[dtype]()
-                    copy_bulk(target, source, piece * bytes_a_key, ring.full())
-                    copy_bulk(
-                        target.unsafe_offset(UNIT * D),
-                        source.unsafe_offset(value_step),
-                        piece * bytes_a_key,
-                        ring.full(),
-                    )
-                ring.uses += 1
         share.advance(count, units, tiles)
 
 

@@ -156,3 +156,13 @@ def test_arrays_stay_in_registers(ptx: Ptx) -> None:
     assert len(ptx.files) > 40
     for file, text in ptx.files.items():
         assert not LOCAL.search(text), file
+
+
+@pytest.mark.parametrize(
+    "name", ["rms_norm_bfloat16", "swiglu", "gather_rows", "qk_norm_rope_write", "linear_skinny", "attention_decode"]
+)
+def test_decode_kernels_start_while_the_one_before_ends(ptx: Ptx, name: str) -> None:
+    """On Hopper they wait where they need its results; older GPUs have no such instruction."""
+    for text in ptx.of(name):
+        for instruction in ("griddepcontrol.wait", "griddepcontrol.launch_dependents"):
+            assert (instruction in text) == (ptx.target == "sm_90a")
