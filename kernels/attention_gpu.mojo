@@ -10,20 +10,20 @@
     everything else                  attention_simple_gpu.mojo     float32 products
 
 The ladders (`kernels/steps/attention_*_gpu.mojo`, `python -m benchmarks.ladder prefill --device gpu`, and `decode`):
-microseconds on an H100 that copies 2,440 GB/s, 16 query and 8 key/value heads of 128 in bfloat16; prefill of one prompt,
-decode of so many requests at 2,048 tokens:
+microseconds on an H100 that copies 2,440 GB/s, 16 query and 8 key/value heads of 128 in bfloat16; prefill of one
+prompt, decode of so many requests at 2,048 tokens:
 
                                    prefill 512    prefill 2048    decode 1    decode 32
-    one thread a query head              2,132          12,988      10,732       17,318
-    one block a query head                 218           3,039         164          186
-    keys in shared memory, 64 rows         267           1,676
-    tensor cores                          25.4             132        12.1          115
-    warpgroup products (Hopper)           12.1              39
-    PyTorch 2.11                          12.3              51         9.5           93
+    one thread a query head              2,109          12,778      10,931       17,540
+    one block a query head                 218           3,017         161          185
+    keys in shared memory, 64 rows         252           1,682
+    tensor cores                            24             133        10.1          105
+    what the engine chooses on Hopper     12.7              39        10.1          102
+    PyTorch 2.11                          12.3              51         9.3           92
 
-The Hopper kernel's figures are of another run: attention_hopper_gpu.mojo has them by length, at 0.93 to 1.35 of
-cuDNN's speed. In that run 2,048 tokens after 8,192 took 267 us, and 754 by the kernel before it; 512 after 4,096 65 and
-177; eight prompts of 512 39 and 76; sixteen of 128 14 and 21.
+(benchmarks/results/2026-11-26_h100_ladders.json; prefill by tensor cores is of 2026-11-26_h100_prefill_variants.json.
+In that run 2,048 tokens after 8,192 took 267 us by the Hopper kernel and 754 by the one before it, 512 after 4,096 65
+and 177, eight prompts of 512 39 and 76, sixteen of 128 14 and 21.)
 """
 
 from .attention import AttentionShape

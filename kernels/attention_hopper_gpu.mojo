@@ -17,29 +17,29 @@ take turns in starting their products, so that one's softmax is to run beside th
 Files: `attention_hopper_` block (memory, barriers, rows), producer, consumer, products, softmax; this one launches.
 
 One causal prompt on an H100, bfloat16, pages of 16, microseconds; `of cuDNN` is the time of PyTorch 2.11's fastest
-attention on dense tensors, which was cuDNN's, over this kernel's; TFLOP/s count 2 T^2 H D. The run is
-benchmarks/results/2026-11-26_h100_prefill_variants.json; `python -m benchmarks.gpu.prefill_variants` measures again.
+attention on dense tensors, which was cuDNN's, over this kernel's; TFLOP/s count 2 T^2 H D (`python -m
+benchmarks.gpu.run_all --only prefill`; benchmarks/results/2026-11-26_h100_kernels.json):
 
                   16 query, 8 key/value heads of 128             32 query, 8 key/value heads of 128
        tokens      mma   this   TFLOP/s   of cuDNN                mma   this   TFLOP/s   of cuDNN
-        1,024       44     19       222       0.99                 74     25       347       1.28
-        2,048      133     39       440       1.35                210     75       457       1.14
-        4,096      394    126       547       1.21                651    253       542       1.04
-        8,192    1,252    468       587       1.05              2,444    937       587       0.98
-       16,384    4,704  1,813       606       0.97              9,335  3,692       596       0.93
+        1,024       44     19       224       1.00                 74     27       319       1.14
+        2,048      133     39       442       1.34                210     75       456       1.08
+        4,096      394    128       537       1.18                651    251       547       1.03
+        8,192    1,252    466       589       1.04              2,444    934       589       0.97
+       16,384    4,704  1,785       616       0.97              9,335  3,688       596       0.91
 
-`mma` is `attention_prefill_gpu.mojo`. With 9 query and 3 key/value heads of 64, 4,096 tokens take 55 us (mma 176):
-350 TFLOP/s, 1.27 of cuDNN.
-
-Tilings, microseconds at 4,096 tokens (16 query heads, 32) and at 16,384 (32). With heads of 128 turns cost 5 to 15%
-from 4,096 tokens on: presumably two consumers fall into step by themselves. Three have registers for 64 keys only and
-come ahead (2%) in the longest prompt alone. With heads of 64 three have registers for 128 keys, and took 55 us with
-turns, 56 without; two took 60 with turns.
+`mma` is `attention_prefill_gpu.mojo`, in the run of the tilings: microseconds at 4,096 tokens (16 query heads, 32) and
+at 16,384 (32), `python -m benchmarks.gpu.prefill_variants`, benchmarks/results/2026-11-26_h100_prefill_variants.json.
+With heads of 128 turns cost 5 to 15% from 4,096 tokens on: presumably two consumers fall into step by themselves. Three
+have registers for 64 keys only and come ahead (2%) in the longest prompt alone.
 
     consumers   stages x keys      4,096 (16)    4,096 (32)    16,384 (32)         with turns
         2          2 x 128            126           253           3,692           132    280    4,079
         2          4 x 64             144           302           4,349           153    302    4,472
         3          4 x 64             143           260           3,615           147    269    3,838
+
+With heads of 64 three consumers have registers for 128 keys. 9 query and 3 key/value heads, 4,096 tokens: 55 us with
+turns (350 TFLOP/s, 1.27 of cuDNN), 56 without; two consumers 60 with turns; mma 176. Other sizes were not timed.
 """
 
 from .attention import AttentionShape
