@@ -111,10 +111,10 @@ class Server:
         finally:
             connection.close()
 
-    def _ended(self) -> str | None:
+    def _ended(self, seconds: float = 2) -> str | None:
         """That the process has ended, and its last words; None while it runs. A kernel that crashes ends it."""
         try:
-            status = self.process.wait(2)
+            status = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
         return f"the server ended with status {status}:\n{self.said()[-3000:]}"
@@ -126,8 +126,11 @@ class Server:
                 raise RuntimeError(self._ended())
             if not self.port and (found := ADDRESS.search(self.said())):
                 self.port = int(found[1])
-            if self.port and self.get("/health")["ready"]:
-                return
+            try:
+                if self.port and self.get("/health")["ready"]:
+                    return
+            except RuntimeError as error:  # it says that it failed, and why when it ends
+                raise RuntimeError(self._ended(20) or str(error)) from error
             time.sleep(0.1)
         raise RuntimeError(f"the server was not ready after {START_SECONDS:.0f} s:\n{self.said()}")
 

@@ -44,8 +44,9 @@ def one_decode(bench: Bench, model: Model, contexts: list[int]) -> None:
         def theirs(i: int) -> None:
             functional.scaled_dot_product_attention(q[:, :, None], dense[i][0], dense[i][1], enable_gqa=True)
 
-    row: dict[str, object] = {"op": "decode", "model": model.name, "batch": batch}
-    row["context"] = context if min(contexts) == context else f"{min(contexts)}-{context}"
+    row: dict[str, object] = {"op": "decode", "model": model.name, "batch": batch, "context": context}
+    if min(contexts) < context:
+        row |= {"op": "decode_ragged", "context": f"{min(contexts)}-{context}"}
     bench.both(
         row,
         lambda i: bench.kernels.attention(o, q, kv[i], offsets, lengths, table, d**-0.5),
