@@ -263,3 +263,9 @@ def test_settings_by_default(monkeypatch):
     assert (settings.host, settings.port, settings.cors_origins, settings.api_key) == ("127.0.0.1", 8000, (), "k")
     assert settings.allowed_hosts == LOOPBACK
     assert settings_from(parser().parse_args(["--host", "0.0.0.0"])).allowed_hosts == ()
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """asyncio sets TCP_NODELAY only where the socket names its protocol; without it each answer takes 40 ms more."""
+    with listen("127.0.0.1", 0) as bound:
+        assert bound.proto == socket.IPPROTO_TCP
