@@ -45,7 +45,7 @@ from .attention_job import ALL, ITEM, AttentionJob
 from .attention_tile import SPAN
 from .common import Ptr
 from .cpu_features import cpu_features
-from .fork_join import Held, Job, fork_join
+from .fork_join import Held, fork_join
 from .linear_cpu import BEST, FMA
 from .linear_tile import DOT_BFLOAT16, FMA_BFLOAT16, FMA_FLOAT32
 from max.runtime.asyncrt import parallelism_level

@@ -9,7 +9,6 @@ attention_decode_hopper_gpu.mojo has the consumers.
 from .attention_decode_plan_gpu import UNIT, Lengths, Share
 from .bulk_copy_gpu import Stage, copy_bulk
 from .common import Ptr
-from .gpu_common import wait_for_previous
 from .mbarrier_gpu import Barriers, arrive_and_expect, wait_barrier
 from max.gpu import WARP_SIZE, lane_id
 from max.gpu.sync import syncwarp
@@ -70,8 +69,7 @@ def fetch[
     """The producer warp: brings in the units of a share, a stage each.
 
     Pieces are of one page, or of 64 keys of one; lane i has piece i of the next 32, so that the page table is read
-    once for all of them. Copies begin while the kernel before ends: it writes the newest key of each request, so the
-    unit of that key waits for it, and earlier ones need not.
+    once for all of them.
     """
     var ring = ring_
     var share = share_
@@ -81,7 +79,6 @@ def fetch[
     var pieces = UNIT >> piece_shift
     var batch = WARP_SIZE // pieces
     var value_step = (kv_heads << shift) * D
-    var waited = False
     while share.units > 0:
         var item = lengths.item(share.item)
         var kv_head = share.tile // group_tiles
@@ -106,9 +103,6 @@ def fetch[
                 if ring.uses >= stages[D]():
                     wait_barrier(ring.empty(), ring.phase() ^ 1)
                 var left = item.end - (first + (start + unit) * UNIT)
-                if left <= UNIT and not waited:
-                    wait_for_previous()  # it has written the newest key
-                    waited = True
                 if lane == 0:
                     arrive_and_expect(
                         ring.full(),

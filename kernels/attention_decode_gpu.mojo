@@ -1,13 +1,7 @@
 """Attention of one new token a request on NVIDIA tensor cores: bound by reading keys and values once.
 
-Up to eight query heads that share a key/value head are the eight rows of one tile, so a key is read once for all of
-them. A warp takes 16 keys at a time straight from memory to registers, 16 bytes a lane:
-
-    S [8 heads, 16 keys] = Q K^T      k index = head dimension, renumbered as in linear_skinny_gpu.mojo:
-                                      lane 4 g + t loads k[key g][32 c + 8 t ... + 7]
-    softmax over keys                 two shuffles: the four lanes of a quad have the keys of head g
-    O^T [D, 8 heads] += V^T P^T       the accumulator of S is the B operand P^T as it stands; V^T is packed from
-                                      v[key][64 c + 8 g ... + 7] of keys 2t, 2t+1, 2t+8, 2t+9
+A warp takes 16 keys at a time straight from memory to registers, 16 bytes a lane, and computes them for up to eight
+query heads at once: attention_decode_tile_gpu.mojo draws the tile.
 
 No shared memory and no barrier in the loop. The context of a request is cut into SPLITS ranges, so that one request
 also fills the GPU; a second kernel joins their results (attention_join_gpu.mojo).
@@ -36,14 +30,11 @@ from .attention_join_gpu import (
 from .common import Ptr
 from .gpu_common import (
     early_launch,
-    group_max,
-    group_sum,
     load_vector,
     log2_exact,
     wait_for_previous,
     warp_index,
 )
-from .mma_gpu import mma_16x8x16
 from max.gpu import (
     MAX_THREADS_PER_BLOCK_METADATA,
     WARP_SIZE,
@@ -54,8 +45,7 @@ from max.gpu import (
 )
 from max.gpu.host import DeviceContext
 from max.gpu.memory import AddressSpace
-from max.gpu.primitives import warp
-from std.math import ceildiv, exp2
+from std.math import ceildiv
 from std.math.constants import log2e
 from std.memory import stack_allocation
 from std.utils import StaticTuple

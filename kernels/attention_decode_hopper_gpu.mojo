@@ -28,6 +28,7 @@ from .attention_decode_tile_gpu import (
     attend_16_keys,
     joined_state,
     key_slices,
+    load_16_keys,
     load_query,
     store_state,
     value_chunks,
@@ -57,12 +58,11 @@ from max.gpu import (
 )
 from max.gpu.host import DeviceContext, FuncAttribute
 from max.gpu.memory import AddressSpace, external_memory
-from max.gpu.sync import syncwarp
+from max.gpu.sync import named_barrier, syncwarp
 from std.math import ceildiv
 from std.math.constants import log2e
 from std.memory import stack_allocation
 from std.sys import size_of
-from std.sys._assembly import inlined_assembly
 from std.utils import StaticTuple
 
 comptime WARPS = UNIT // 16
@@ -81,18 +81,6 @@ def shared_bytes[D: Int, dtype: DType]() -> Int:
         stages[D]() * 2 * UNIT * D * size_of[dtype]()
         + WARPS * GROUP * (D + 2) * 4
     )
-
-
-@always_inline
-def consumers_barrier():
-    """Holds the consumer warps until all of them are here."""
-    comptime threads = WARPS * WARP_SIZE
-    inlined_assembly[
-        "bar.sync 1, $0;",
-        NoneType,
-        constraints="n,~{memory}",
-        has_side_effect=True,
-    ](Int32(threads))
 
 
 @__llvm_metadata(
@@ -143,7 +131,8 @@ def attention_decode_hopper_kernel[
             init_barrier(barriers.unsafe_offset(STAGES + s), WARPS)
         fence_barriers()
     barrier()
-    # Lengths, page table and all but the newest key are older than the kernel before, which may still run.
+    # Pages too: a request may share some that another one of this step has only now filled.
+    wait_for_previous()
     var lengths = Lengths(
         row_offsets.unsafe_origin_cast[MutUntrackedOrigin](),
         context_lengths.unsafe_origin_cast[MutUntrackedOrigin](),
@@ -168,13 +157,10 @@ def attention_decode_hopper_kernel[
         )
         return
 
-    wait_for_previous()
     var states = memory.unsafe_offset(STAGES * Ring[D, dtype].STAGE)
     var warp_sums = states.unsafe_bitcast[Float32]().as_unsafe_any_origin()
     var warp_stats = warp_sums.unsafe_offset(WARPS * GROUP * D)
     var lane = Int(lane_id())
-    var g = lane >> 2
-    var t = lane & 3
     var row0 = warp_index() * 16
     var query = stack_allocation[key_slices[D](), SIMD[dtype, 8]]()
     var keys = stack_allocation[2 * key_slices[D](), SIMD[dtype, 8]]()
@@ -189,13 +175,13 @@ def attention_decode_hopper_kernel[
                 o[unsafe_offset=item.token * heads * D + i] = 0
     while share.units > 0:
         var item = lengths.item(share.item)
-        if item.token < 0:
+        var units = item.units()
+        if units == 0:
             share.advance(0, 0, tiles)
             continue
         var kv_head = share.tile // group_tiles
         var head0 = kv_head * group + share.tile % group_tiles * GROUP
         var head_count = min(GROUP, (kv_head + 1) * group - head0)
-        var units = item.units()
         var count = min(units - share.offset, share.units)
         load_query[D](query, q, item.token * heads + head0, head_count)
         comptime for i in range(4 * value_chunks[D]()):
@@ -208,30 +194,13 @@ def attention_decode_hopper_kernel[
             # A warp whose keys are all outside has nothing to add.
             if base < item.end and base + 16 > item.begin:
                 var stage = ring.stage()
-                comptime for i in range(2):
-                    comptime for c in range(key_slices[D]()):
-                        var at = c * 32 + t * 8
-                        comptime if D % 32 != 0:
-                            at = min(at, D - 8)  # the query is zero there
-                        keys[
-                            unsafe_offset=i * key_slices[D]() + c
-                        ] = stage.unsafe_load[width=8, alignment=16](
-                            (row0 + i * 8 + g) * D + at
-                        )
-                comptime for i in range(4):
-                    var r = 2 * t + (i & 1) + (i >> 1) * 8
-                    var inside = base + r < item.end and base + r >= item.begin
-                    comptime for c in range(value_chunks[D]()):
-                        var at = c * 64 + g * 8
-                        comptime if D % 64 != 0:
-                            at = min(at, D - 8)  # those sums are not stored
-                        var v = stage.unsafe_load[width=8, alignment=16](
-                            (UNIT + row0 + r) * D + at
-                        )
-                        # What lies outside may be anything, also not a number.
-                        values[
-                            unsafe_offset=i * value_chunks[D]() + c
-                        ] = v if inside else SIMD[dtype, 8](0)
+                load_16_keys[D, UNIT](
+                    keys,
+                    values,
+                    stage.unsafe_offset(row0 * D).as_unsafe_any_origin(),
+                    item.begin - base,
+                    item.end - base,
+                )
                 attend_16_keys[D](
                     query,
                     keys,
@@ -249,11 +218,13 @@ def attention_decode_hopper_kernel[
                 arrive(ring.empty())
             ring.uses += 1
 
-        consumers_barrier()  # the states of the item before have been read
+        named_barrier[Int32(WARPS * WARP_SIZE)](
+            1
+        )  # the states of the item before have been read
         store_state[D](
             warp_sums, warp_stats, acc, greatest, total, warp_index()
         )
-        consumers_barrier()
+        named_barrier[Int32(WARPS * WARP_SIZE)](1)
         var whole = share.offset == 0 and count == units
         var place = (2 * block + (1 if share.offset == 0 else 0)) * GROUP
         for i in range(Int(thread_idx.x), head_count * D, WARPS * WARP_SIZE):

@@ -1,8 +1,8 @@
 """How decode attention is shared out evenly among the blocks of one launch (arXiv:2405.10480, "Lean Attention").
 
 Contexts differ from request to request, so blocks of a request each end at different times, and the longest decides.
-Here all work is one line of units of 64 keys: item after item, an item being a request and a tile of query heads. Block
-p of G takes the units from U p / G to U (p + 1) / G, wherever they begin and end:
+Here all work is one line of units of 64 keys: item after item, an item being the keys of one token, counted once for each
+tile of query heads. Block p of G takes the units from U p / G to U (p + 1) / G, wherever they begin and end:
 
     item      |   0    | 1 |      2       |  3  |   4    |
     units     |........|...|..............|.....|........|
@@ -74,7 +74,10 @@ struct Lengths(TrivialRegisterPassable):
         if not self.mixed and (token != number or not one):
             token = number
             b = 0
-            while Int(self.row_offsets[unsafe_offset=b + 1]) <= token:
+            while (
+                b + 1 < self.requests
+                and Int(self.row_offsets[unsafe_offset=b + 1]) <= token
+            ):
                 b += 1
         var end = (
             Int(self.context_lengths[unsafe_offset=b])

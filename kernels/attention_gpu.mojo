@@ -7,6 +7,7 @@
             else                     attention_decode_gpu.mojo           pages loaded into registers: starts sooner
         D a multiple of 16           attention_prefill_gpu.mojo    tiles of queries: bound by arithmetic
             Hopper, D up to 128      attention_hopper_gpu.mojo     warpgroup products, copies by warps of their own
+                                     and the requests of one token in such a step as where T = B, if there are many
     everything else                  attention_simple_gpu.mojo     float32 products
 
 The ladders (`kernels/steps/attention_*_gpu.mojo`, `python -m benchmarks.ladder prefill --device gpu`, and `decode`):
@@ -22,7 +23,7 @@ prompt, decode of so many requests at 2,048 tokens:
     PyTorch 2.11                          12.3              51         9.3           92
 
 (benchmarks/results/2026-11-26_h100_ladders.json; prefill by tensor cores is of 2026-11-26_h100_prefill_variants.json.
-In that run 2,048 tokens after 8,192 took 267 us by the Hopper kernel and 754 by the one before it, 512 after 4,096 65
+In that run 2,048 tokens after 8,192 took 267 us by the Hopper kernel and 754 by attention_prefill_gpu.mojo, 512 after 4,096 65
 and 177, eight prompts of 512 39 and 76, sixteen of 128 14 and 21.)
 """
 

@@ -10,7 +10,7 @@ A head of 80 fills two panels in shared memory, and only the first 16 columns of
 them end at column 80, and columns of O after it are computed from what lies there and not written.
 """
 
-from .attention_prefill_gpu import find_tile
+from .attention_find_tile_gpu import find_tile
 from .common import Ptr
 from .gpu_common import SharedPtr
 from .mbarrier_gpu import Barriers, init_barrier
@@ -170,6 +170,9 @@ struct Work(ImplicitlyCopyable, TrivialRegisterPassable):
         work.row0 = tile * Int32(block_rows)
         # Keys that the first and the last row of the block see.
         work.latest = work.position(work.row0 + Int32(block_rows - 1))
+        if work.latest < 0:  # no key: as captured steps are padded with
+            work.request = -1
+            return work
         var first_key = max(
             Int32(0), work.position(work.row0) - window + 1
         ) if window > 0 else Int32(0)

@@ -44,7 +44,7 @@ def find_block[
             rows[unsafe_offset=j + i] = Int64(at + i * UNITS)
         j += min(size - offset, count - j)
     for i in range(count, KEYS):
-        rows[unsafe_offset=i] = rows[unsafe_offset=count - 1]
+        rows[unsafe_offset=i] = rows[unsafe_offset=max(count - 1, 0)]
 
 
 @always_inline

@@ -10,7 +10,7 @@ walks them all.
 """
 
 from .attention_softmax import NOTHING, exp2_negative, softmax_row
-from .common import LANES, Ptr, load_float32, task_range
+from .common import LANES, Ptr
 from .linear_tile import (
     DOT_BFLOAT16,
     FMA_FLOAT32,

@@ -1,12 +1,12 @@
 """What the GPU kernels share: pointers, 16-byte accesses, reductions.
 
 A GPU moves memory in sectors of 32 bytes and a warp wants them whole: 32 lanes that each load 16 bytes fetch 512
-bytes with one instruction. `WIDTH` elements are such 16 bytes. Sums run in float32 whatever the storage type.
+bytes with one instruction. `vector_width` elements are such 16 bytes. Sums run in float32 whatever the storage type.
 """
 
 from std.math import ceildiv
 from std.memory import stack_allocation
-from std.sys import is_nvidia_gpu, size_of
+from std.sys import size_of
 from std.sys._assembly import inlined_assembly
 
 from .common import Ptr
@@ -39,7 +39,8 @@ def early_launch() -> List[LaunchAttribute]:
 
     Its blocks then lie ready in place of being launched, which takes over a microsecond. It must call
     `wait_for_previous` before it touches what an earlier kernel writes or reads, in every block: a kernel that skips it
-    could end, and let a later one go on, before an earlier one has ended. Before the wait it may read weights. (CUDA
+    could end, and let a later one go on, before an earlier one has ended. Before the wait it may read what no kernel
+    that may still run writes: weights. (CUDA
     Programming Guide, "Programmatic Dependent Launch and Synchronization".)
     """
     return pdl_launch_attributes(PDLLevel(1))

@@ -17,7 +17,6 @@ from .mma_gpu import TILE_K, commit_copies, wait_copies
 from .wgmma_gpu import descriptor, fence_async
 from max.gpu import (
     MAX_THREADS_PER_BLOCK_METADATA,
-    WARP_SIZE,
     barrier,
     block_idx,
     lane_id,

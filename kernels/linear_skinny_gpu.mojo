@@ -10,15 +10,15 @@ sum does not care about the order of its terms, so k is renumbered, for x and w 
                      first mma takes its elements 0-3, the second its elements 4-7
     no shared memory, no shuffle: loaded registers are the operands
 
-    block   NT * 8 weight rows; its warps take slices in turn and add their sums in shared memory at the end
+    block   tiles * 8 weight rows; its warps take slices in turn and add their sums in shared memory at the end
 
       k ->    warp 0 | warp 1 | ... | warp 7 | warp 0 | ...
     w rows   |UNROLL |        |     |        |
              |slices |        |     |        |
 
-A warp starts UNROLL * NT loads of 512 bytes before the first use, and where k is so long that it comes back for more, the
+A warp starts UNROLL * tiles loads of 512 bytes before the first use, and where k is so long that it comes back for more, the
 next ones before it computes. Weights depend on no earlier kernel, so the first loads begin while the kernel before still
-runs (`wait_for_previous`); with k = 1024 that is all of them.
+runs (`wait_for_previous`); with k = 1024 and M <= 16 that is all of them.
 """
 
 from .common import Ptr

@@ -11,6 +11,7 @@ Chunks begin at the same ids whatever else is in the batch, so sums add up in th
 """
 
 from std.math import exp2
+from std.math.constants import log2e
 from std.memory import stack_allocation
 from std.utils import StaticTuple
 
@@ -33,7 +34,6 @@ from .sample import FIELDS
 comptime CHUNK = 4096
 """Logits of a chunk."""
 comptime CHUNK_THREADS = 256
-comptime LOG2_E = Float32(1.4426950408889634)
 comptime Four = SIMD[DType.float32, 4]
 
 
@@ -67,7 +67,7 @@ def chunk_base(greatest: Float32) -> Float32:
 def scale_of(temperature: Float32) -> Float32:
     """The factor of logits in powers of two; 0 for a greedy row, which has no use for it.
     """
-    return LOG2_E / temperature if temperature > 0 else Float32(0)
+    return Float32(log2e) / temperature if temperature > 0 else Float32(0)
 
 
 @__llvm_metadata(

@@ -126,8 +126,9 @@ def draw_kernel[
             left /= exp2((greatest - top) * scale)
         token = draw_in_chunk(weights, first_id, left, sums_ptr, picks_ptr)
     if thread_idx.x == 0:
-        # A greedy row of nothing but NaN gives 0, as on the CPU.
-        tokens[unsafe_offset=row] = token if scale > 0 else max(token, Int32(0))
+        # A greedy row of nothing but NaN gives 0, as on the CPU; it would find nothing, or what lies beyond the row.
+        var found = token >= 0 and token < Int32(cols)
+        tokens[unsafe_offset=row] = token if scale > 0 or found else Int32(0)
 
 
 def sample_gpu(

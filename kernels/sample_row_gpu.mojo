@@ -1,10 +1,9 @@
 """A row of logits as a block of threads sees it while it filters: the bounds of top-k and top-p, and what they keep.
 
-The search for a bound is described in sample.mojo. A weight is one exp2 of a logit, computed anew in every pass.
+The search for a bound is described in sample_filter.mojo. A weight is one exp2 of a logit, computed anew in every pass.
 """
 
 from std.math import exp2
-from std.memory import bitcast
 
 from max.gpu import WARP_SIZE, barrier, lane_id, thread_idx
 from max.gpu.memory import AddressSpace
@@ -13,7 +12,7 @@ from max.gpu.primitives import warp
 from .common import Ptr
 from .gpu_common import SharedPtr, warp_index
 from .sample_chunks_gpu import CHUNK, Four, four
-from .sample_filter import ABOVE_ONE
+from .sample_filter import ABOVE_ONE, as_float
 
 comptime THREADS = 512
 comptime WARPS = THREADS // WARP_SIZE
@@ -166,8 +165,3 @@ def kept(w: Four, e: Int, least: Float32, last: Int) -> Four:
         if w[i] < least or (w[i] == least and e + i > last):
             result[i] = 0
     return result
-
-
-@always_inline
-def as_float(bits: Int) -> Float32:
-    return bitcast[DType.float32, 1](Int32(bits))

@@ -14,7 +14,6 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +40,7 @@ class _Flight:
     error: BaseException | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class _SomeRows:
     """Some rows of a model's output."""
 
@@ -52,7 +51,7 @@ class _SomeRows:
     def tokens(self) -> NDArray[np.int32]:
         return self.output.tokens[self.rows]
 
-    @cached_property
+    @property
     def logits(self) -> NDArray[np.float32]:
         return self.output.logits[self.rows]
 

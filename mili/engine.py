@@ -14,9 +14,7 @@ Any thread may call `submit`, `cancel`, `call` and read `metrics`; only the thre
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -33,6 +31,7 @@ from mili.radix_cache import Policy, RadixAttentionCache
 from mili.request import Request
 from mili.sampling import SamplingParams
 from mili.scheduler import ContinuousBatchScheduler
+from mili.step_thread import StepThread
 from mili.waiting import QueuePolicy
 
 T = TypeVar("T")
@@ -103,10 +102,7 @@ class Engine:
         self._open: dict[str, RequestHandle] = {}
         self._change = threading.Condition()  # guards _open and _accepting
         self._accepting = True
-        self._inbox: deque[Callable[[], None]] = deque()
-        self._posted = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._stopping = False
+        self._thread = StepThread(self._core.step, self._fail)
         self.failure: BaseException | None = None
         self.recommended: dict[str, float | int] = {}  # sampling values of the model's makers, for who wants them
 
@@ -129,13 +125,13 @@ class Engine:
                 raise EngineStoppedError("the engine is shutting down or has failed: it takes no more requests")
             if handle.id in self._open:
                 raise RequestError(f"request_id {handle.id!r} is in use: give each request its own")
-            waiting = len(self._scheduler.waiting) + len(self._inbox)
+            waiting = len(self._scheduler.waiting) + self._thread.pending
             if self.options.max_queue is not None and waiting >= self.options.max_queue:
                 raise QueueFullError(
                     f"{waiting} requests are waiting and max_queue is {self.options.max_queue}: try later"
                 )
             self._open[handle.id] = handle
-            self._post(lambda: self._core.add(handle, states))
+            self._thread.post(lambda: self._core.add(handle, states))
         return handle
 
     def cancel(self, handle: RequestHandle | str) -> None:
@@ -145,7 +141,7 @@ class Engine:
         """
         found = self._open.get(handle) if isinstance(handle, str) else handle
         if found is not None and not found.done:
-            self._post(lambda: self._core.end(found, "cancel"))
+            self._thread.post(lambda: self._core.end(found, "cancel"))
 
     def generate(
         self,
@@ -171,8 +167,8 @@ class Engine:
         except BaseException:
             for handle in handles:
                 self.cancel(handle)
-            if self._thread is None:
-                self._drain_inbox()
+            if not self._thread.running:
+                self._thread.run_posted()
             raise
         outputs = [handle.result() for handle in handles]
         for output in outputs:
@@ -182,17 +178,16 @@ class Engine:
 
     def start(self) -> "Engine":
         """Start the thread that runs the steps."""
-        if self._thread is None:
-            self._stopping, self._accepting = False, True
-            self._thread = threading.Thread(target=self._loop, name="mili-engine", daemon=True)
-            self._thread.start()
+        if not self._thread.running:
+            self._accepting = True
+            self._thread.start("mili-engine")
         return self
 
     def drain(self, timeout: float | None = None) -> bool:
         """Take no more requests and wait until all are done; False if that takes longer than `timeout` seconds."""
         with self._change:
             self._accepting = False
-            if self._thread is not None:
+            if self._thread.running:
                 return self._change.wait_for(lambda: not self._open, timeout)
         while self.step():
             pass
@@ -204,12 +199,7 @@ class Engine:
             self._accepting = False
         for handle in list(self._open.values()):
             self.cancel(handle)
-        if self._thread is not None:
-            self._stopping = True
-            self._posted.set()
-            self._thread.join()
-            self._thread = None
-        self._drain_inbox()
+        self._thread.stop()
 
     def __enter__(self) -> "Engine":
         return self.start()
@@ -219,12 +209,12 @@ class Engine:
 
     def step(self) -> bool:
         """Run one step in this thread, where no other has been started; False if there was nothing to do."""
-        self._drain_inbox()
+        self._thread.run_posted()
         return self._core.step()
 
     def pump(self) -> bool:
         """A step in this thread, if none has been started; False if there is one, or nothing to do."""
-        return self._thread is None and self.step()
+        return not self._thread.running and self.step()
 
     def check(self, request: Request) -> None:
         """Raise RequestError if a request could not run even alone."""
@@ -247,18 +237,7 @@ class Engine:
 
     def call(self, function: Callable[[], T], timeout: float = 10.0) -> T:
         """Run `function` between two steps and return its result. Raises TimeoutError."""
-        if self._thread is None:
-            return function()
-        future: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(function())
-            except Exception as error:
-                future.set_exception(error)
-
-        self._post(run)
-        return future.result(timeout)
+        return self._thread.call(function, timeout)
 
     def snapshot(self, max_nodes: int = 500) -> dict[str, Any]:
         """Pages, requests and the radix tree as they stand between two steps (`mili.events.snapshot`)."""
@@ -279,31 +258,15 @@ class Engine:
         """End a feed."""
         self._core.feeds = [other for other in self._core.feeds if other is not feed]
 
-    def _post(self, action: Callable[[], None]) -> None:
-        self._inbox.append(action)
-        self._posted.set()
-
-    def _drain_inbox(self) -> None:
-        while self._inbox:
-            self._inbox.popleft()()
-
-    def _loop(self) -> None:
-        try:
-            while not self._stopping:
-                self._posted.clear()
-                self._drain_inbox()
-                if not self._core.step():
-                    self._posted.wait()
-        except BaseException as error:
-            # A bug of the engine itself: nobody may be left waiting for an answer that never comes.
-            self.failure = error
-            with self._change:
-                self._accepting = False
-                for handle in self._open.values():
-                    self._core.abandon(handle, f"the engine failed: {type(error).__name__}: {error}")
-                self._open.clear()
-                self._change.notify_all()
-            raise
+    def _fail(self, error: BaseException) -> None:
+        """A bug of the engine itself: nobody may be left waiting for an answer that never comes."""
+        self.failure = error
+        with self._change:
+            self._accepting = False
+            for handle in self._open.values():
+                self._core.abandon(handle, f"the engine failed: {type(error).__name__}: {error}")
+            self._open.clear()
+            self._change.notify_all()
 
     def _forget(self, handle: RequestHandle) -> None:
         with self._change:
@@ -315,7 +278,7 @@ class Engine:
         start, before, shown = time.perf_counter(), self.metrics.generated_tokens, 0.0
         for handle in handles:
             while not handle.done:
-                if self._thread is not None:
+                if self._thread.running:
                     with self._change:
                         self._change.wait_for(lambda: handle.done, 0.1)  # noqa: B023
                 elif not self.step():

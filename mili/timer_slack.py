@@ -10,15 +10,22 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 SLACK = 10_000_000
 """Nanoseconds by which a timed wait may end late."""
 _SET, _GET = 29, 30  # PR_SET_TIMERSLACK, PR_GET_TIMERSLACK: prctl(2)
 
 
+@cache
+def _prctl() -> Any:
+    return ctypes.CDLL(None).prctl
+
+
 def timer_slack() -> int:
     """The calling thread's, in nanoseconds; Linux only."""
-    return int(ctypes.CDLL(None).prctl(_GET, 0, 0, 0, 0))
+    return int(_prctl()(_GET, 0, 0, 0, 0))
 
 
 @contextmanager
@@ -27,7 +34,7 @@ def late_timers() -> Iterator[None]:
     if sys.platform != "linux":
         yield
         return
-    prctl = ctypes.CDLL(None).prctl
+    prctl = _prctl()
     before = timer_slack()
     prctl(_SET, ctypes.c_ulong(SLACK), 0, 0, 0)
     try:

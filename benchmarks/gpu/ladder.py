@@ -18,10 +18,9 @@ from torch.nn import functional
 os.environ.setdefault("MODULAR_DEVICE_CONTEXT_MEMORY_MANAGER_SIZE_PERCENT", "20")
 
 from benchmarks.gpu.extension import Extension, Tensor, build
-from benchmarks.gpu.harness import Timer, copies_for
+from benchmarks.gpu.harness import BF16, Timer, copies_for, randn
 from benchmarks.rungs import PEER, Rung
 
-BF16 = torch.bfloat16
 HEADS, KV_HEADS, DIM, PAGE = 16, 8, 128, 16
 """Attention as in Qwen3-0.6B."""
 
@@ -75,11 +74,6 @@ class Case:
     copies: int
     flops: float
     nbytes: float
-
-
-def randn(*shape: int, scale: float = 1.0) -> Tensor:
-    """Normal random bfloat16 on the GPU."""
-    return (torch.randn(*shape, device="cuda") * scale).to(BF16)
 
 
 def linear(steps: Extension, rows: int) -> Case:

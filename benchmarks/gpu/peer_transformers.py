@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import queue
 import statistics
 import subprocess
@@ -24,10 +23,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import info
 from mili.bench.throughput import PRESETS, workload
 from mili.launch import SHAPES, shape_config
 
@@ -207,17 +206,12 @@ def run_part(name: str) -> dict[str, Any]:
 
 def environment(device: str) -> dict[str, Any]:
     """Versions, device, date and command, for the record."""
-    import torch
+    found = {**info("benchmarks.gpu.peer_transformers", "torch", "transformers"), "dtype": "bfloat16"}
+    if device == "cuda":
+        import torch
 
-    return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-        "transformers": metadata.version("transformers"),
-        "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "command": "python -m benchmarks.gpu.peer_transformers " + " ".join(sys.argv[1:]),
-        "dtype": "bfloat16",
-    }
+        found["device"] = torch.cuda.get_device_name()
+    return found
 
 
 def arguments() -> argparse.Namespace:

@@ -19,7 +19,6 @@ import random
 import sys
 import time
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ os.environ.setdefault("MODULAR_DEVICE_CONTEXT_MEMORY_MANAGER_SIZE_PERCENT", "30"
 
 from benchmarks.gpu.model_check import PAGE, batch
 from benchmarks.gpu.peer_transformers import build
+from benchmarks.record import info
 from mili.config import Qwen3Config
 from mili.device import DTYPES, select_device
 from mili.hardware import cpu_description
@@ -109,7 +109,7 @@ def record(path: Path, shape: str) -> None:
         )
         print(f"{len(answers)} of {len(LENGTHS)} prompts after {time.monotonic() - start:.0f} s", flush=True)
     path.write_text(
-        json.dumps({"info": info(cpu_description()["name"]), "model_shape": shape, "answers": answers}) + "\n"
+        json.dumps({"info": info("benchmarks.gpu.same_tokens"), "model_shape": shape, "answers": answers}) + "\n"
     )
 
 
@@ -198,14 +198,6 @@ def check_logits(model: Qwen3Model, cache: PagedKVCache, shape: str, device: str
     return {**result, "rms_ratio": rms_ratio, "largest_ratio": largest_ratio, "passed": passed}
 
 
-def info(device: str) -> dict[str, Any]:
-    """Versions, device, date and command, for the record."""
-    versions = {name: metadata.version(name) for name in ("max", "mojo", "numpy")}
-    date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    command = "python -m benchmarks.gpu.same_tokens " + " ".join(sys.argv[1:])
-    return {"device": device, **versions, "date": date, "command": command}
-
-
 def check(options: argparse.Namespace) -> int:
     """Check both dtypes; the file is written after each step, and the exit status is 1 when one failed."""
     import torch
@@ -214,8 +206,8 @@ def check(options: argparse.Namespace) -> int:
     shape, device = stored["model_shape"], select_device(options.device)
     torch_device = "cpu" if device.is_host else "cuda"
     name = cpu_description()["name"] if device.is_host else torch.cuda.get_device_name()
-    versions = {"torch": torch.__version__, "transformers": metadata.version("transformers")}
-    report: dict[str, Any] = {"info": {**info(name), **versions}, "cpu": stored["info"], "model_shape": shape}
+    about = {**info("benchmarks.gpu.same_tokens", "torch", "transformers"), "device": name}
+    report: dict[str, Any] = {"info": about, "cpu": stored["info"], "model_shape": shape}
     passed = True
     for dtype in options.dtypes:
         start = time.monotonic()

@@ -51,7 +51,9 @@ class CallReader:
                 delta["function"]["arguments"] = text[:size]
             text = text[size:]
         if self._state == "tail":
-            at = text.find(CALL_END)
+            at, next_call = text.find(CALL_END), text.find(CALL)
+            if next_call >= 0 and (at < 0 or next_call < at):
+                return delta, text[next_call:], True  # the closing tag was forgotten
             if at >= 0:
                 return delta, text[at + len(CALL_END) :], True
             text = text[-len(CALL_END) + 1 :]
@@ -95,19 +97,6 @@ def whole_call(index: int, text: str) -> Delta | None:
     if not isinstance(arguments, str):
         arguments = json.dumps(arguments, ensure_ascii=False)
     return _first(index, value["name"], arguments)
-
-
-def joined(calls: list[Delta], new: list[Delta]) -> list[Delta]:
-    """Deltas with later ones added, at most one for each call."""
-    calls = list(calls)
-    for delta in new:
-        if calls and calls[-1]["index"] == delta["index"]:
-            function = calls[-1]["function"]
-            arguments = function["arguments"] + delta["function"]["arguments"]
-            calls[-1] = {**calls[-1], "function": {**function, "arguments": arguments}}
-        else:
-            calls.append(delta)
-    return calls
 
 
 def _first(index: int, name: str, arguments: str) -> Delta:

@@ -8,7 +8,7 @@ known to be one or not, so nothing is ever taken back. Calls stream (mili/serve/
 from dataclasses import dataclass, field
 from typing import Any
 
-from mili.serve.calls import CALL, CALL_END, CallReader, joined, whole_call
+from mili.serve.calls import CALL, CALL_END, CallReader, whole_call
 
 THINK, THINK_END = "<think>", "</think>"
 
@@ -26,8 +26,7 @@ class Parts:
         return bool(self.reasoning or self.content or self.calls)
 
     def __add__(self, later: "Parts") -> "Parts":
-        calls = joined(self.calls, later.calls)
-        return Parts(self.reasoning + later.reasoning, self.content + later.content, calls)
+        return Parts(self.reasoning + later.reasoning, self.content + later.content, self.calls + later.calls)
 
 
 class AnswerParser:
@@ -100,7 +99,7 @@ class AnswerParser:
             return found
         delta, self._held, ended = self._call.read(self._held)
         if delta is not None:
-            parts.calls = joined(parts.calls, [delta])
+            parts.calls.append(delta)
             self.calls = self._call.index + 1
         if not self._call.begun:
             inside, tag, rest = self._held.partition(CALL_END)

@@ -123,7 +123,7 @@ def test_pages_of_an_ended_request_are_free_while_its_last_step_runs():
     assert engine._core._flight is not None
     assert engine.metrics.waiting == 1
     engine.cancel(first)
-    engine._drain_inbox()
+    engine._thread.run_posted()
     assert engine._scheduler.allocator.free == 8
     engine.step()
     assert [len(h.outputs[0].request.output) for h in (first, second)] == [6, 0]

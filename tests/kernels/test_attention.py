@@ -60,6 +60,7 @@ def test_padding_rows_are_zero_and_change_nothing(kernels: Kernels, heads: Heads
     """Rows without a context, as captured decode steps are padded with, beside requests of all lengths."""
     rng = np.random.default_rng(requests)
     contexts = [int(n) for n in rng.integers(1, 9 * heads.PS, requests)]
+    contexts[1] = 25 * requests  # where many share the work, one context may fall to tens of blocks
     batch = ragged(rng, [1] * requests, [c - 1 for c in contexts], heads.PS)
     q, kv = make(kernels, heads, batch, rng)
     expected, bound = expected_and_bound(kernels, heads, q, kv, batch)
@@ -161,7 +162,7 @@ def test_100_runs_give_the_same_bits(kernels: Kernels, heads: Heads) -> None:
 
 @every_heads
 def test_padding_rows_leave_the_others_alone(kernels: Kernels, heads: Heads) -> None:
-    """Padding rows have a context of one token in page 0; what they give is finite and thrown away."""
+    """Rows of one token in page 0, which may be anything finite, beside others."""
     rng = np.random.default_rng(5)
     batch = ragged(rng, [2, 1], [20, 7], heads.PS)
     q, kv = make(kernels, heads, batch, rng)

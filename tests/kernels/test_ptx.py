@@ -159,10 +159,26 @@ def test_arrays_stay_in_registers(ptx: Ptx) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["rms_norm_bfloat16", "swiglu", "gather_rows", "qk_norm_rope_write", "linear_skinny", "attention_decode"]
+    "name",
+    [
+        "rms_norm_bfloat16",
+        "swiglu",
+        "gather_rows",
+        "qk_norm_rope_write",
+        "linear_skinny",
+        "attention_decode",
+        "attention_join",
+    ],
 )
 def test_decode_kernels_start_while_the_one_before_ends(ptx: Ptx, name: str) -> None:
     """On Hopper they wait where they need its results; older GPUs have no such instruction."""
     for text in ptx.of(name):
         for instruction in ("griddepcontrol.wait", "griddepcontrol.launch_dependents"):
             assert (instruction in text) == (ptx.target == "sm_90a")
+
+
+def test_pages_are_read_after_the_wait(ptx: Ptx) -> None:
+    """A request may share pages that another one of the same step fills, in the kernel just before."""
+    if ptx.target == "sm_90a":
+        for text in ptx.of("attention_decode_hopper"):
+            assert text.index("griddepcontrol.wait") < min(text.index("ld.global"), text.index("cp.async.bulk"))

@@ -87,6 +87,14 @@ def test_logits_that_are_no_numbers_give_no_token(kernels: Kernels, width: int) 
     assert draw(kernels, logits, fields).tolist() == [-1, -1, -1, width - 1]
 
 
+@pytest.mark.parametrize("width", [7, 3000, 5000])
+def test_a_greedy_row_of_no_numbers_gives_token_zero(kernels: Kernels, width: int) -> None:
+    logits = np.full((2, width), np.nan, np.float32)
+    logits[1] = -np.inf
+    fields = np.tile(np.array([0, 0, 1, 0, 0.5], np.float32), (2, 1))
+    assert draw(kernels, logits, fields).tolist() == [0, 0]
+
+
 def test_a_row_does_not_know_its_neighbours(kernels: Kernels) -> None:
     rng = np.random.default_rng(1)
     logits = rng.standard_normal((len(FILTERS), 3000)).astype(np.float32)

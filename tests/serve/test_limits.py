@@ -167,7 +167,7 @@ def test_draining_finishes_what_runs_and_takes_no_more():
     server.thread.join(10)
     assert not server.thread.is_alive()
     assert server.engine.metrics.finished["length"] == 1
-    assert server.engine._thread is None
+    assert not server.engine._thread.running
 
 
 def test_while_the_model_loads():

@@ -11,12 +11,29 @@ from mili.serve.parser import AnswerParser, Parts
 CALL = '<tool_call>\n{"name": "f", "arguments": {"x": "</tool_cal"}}\n</tool_call>'
 
 
+def joined(deltas):
+    """The calls that deltas make up, as a client puts them together."""
+    calls = []
+    for delta in deltas:
+        if calls and calls[-1]["index"] == delta["index"]:
+            function = calls[-1]["function"]
+            arguments = function["arguments"] + delta["function"]["arguments"]
+            calls[-1] = {**calls[-1], "function": {**function, "arguments": arguments}}
+        else:
+            calls.append(delta)
+    return calls
+
+
 def parse(pieces, **options):
     parser = AnswerParser(**options)
-    total = sum([*(parser.push(piece) for piece in pieces), parser.finish()], Parts())
-    assert [call["index"] for call in total.calls] == list(range(parser.calls))
-    assert all(call["type"] == "function" and call["id"].startswith("call_") for call in total.calls)
-    return total.reasoning, total.content, [call["function"] for call in total.calls]
+    each = [*(parser.push(piece) for piece in pieces), parser.finish()]
+    for parts in each:
+        assert len({call["index"] for call in parts.calls}) == len(parts.calls)
+    total = sum(each, Parts())
+    calls = joined(total.calls)
+    assert [call["index"] for call in calls] == list(range(parser.calls))
+    assert all(call["type"] == "function" and call["id"].startswith("call_") for call in calls)
+    return total.reasoning, total.content, [call["function"] for call in calls]
 
 
 def call_of(arguments, name="f"):
@@ -50,6 +67,12 @@ CASES = [
     # Once it is known to be a call it stays one, cut off or closed too early.
     ('<tool_call>{"name": "f", "arguments": {"x": [1, ', {"tools": True}, ("", "", [call_of('{"x": [1, ')])),
     ('<tool_call>{"name": "f", "arguments": {"x": 1</tool_call>a', {"tools": True}, ("", "a", [call_of('{"x": 1')])),
+    # The next call ends one whose closing tag was forgotten.
+    (
+        '<tool_call>{"name": "f", "arguments": {}}\n<tool_call>{"name": "g", "arguments": {}}</tool_call>',
+        {"tools": True},
+        ("", "", [call_of("{}"), call_of("{}", "g")]),
+    ),
     # What is not written in the usual way comes whole.
     ('<tool_call>{"arguments": {"x":1}, "name": "f"}</tool_call>', {"tools": True}, ("", "", [call_of('{"x": 1}')])),
     ('<tool_call>{"name": "f", "arguments": "{}"}</tool_call>', {"tools": True}, ("", "", [call_of("{}")])),
