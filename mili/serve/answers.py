@@ -141,7 +141,10 @@ class Status(BaseModel):
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
 
+EVENT_STREAM: dict[str, Any] = {"text/event-stream": {}}
+"""Without a schema: of the stream it could only say "a string", and tools that read OpenAPI apply it to each event."""
+
 
 def streamed(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """Documentation of an endpoint that answers JSON, or server-sent events if asked to stream."""
-    return {200: {"model": model, "content": {"text/event-stream": {"schema": {"type": "string"}}}}, **ERRORS}
+    return {200: {"model": model, "content": EVENT_STREAM}, **ERRORS}

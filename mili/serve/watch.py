@@ -15,7 +15,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from mili.engine import Engine
 from mili.serve.admin import phase
-from mili.serve.answers import ERRORS
+from mili.serve.answers import ERRORS, EVENT_STREAM
 from mili.serve.errors import ApiError
 from mili.serve.state import ServerState
 
@@ -28,7 +28,7 @@ ROWS = 64  # of a step's batch that are sent
 
 router = APIRouter()
 _events: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    200: {"content": EVENT_STREAM},
     **ERRORS,
 }
 

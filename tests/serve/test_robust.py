@@ -20,7 +20,7 @@ from mili.serve.settings import ServerSettings
 from mili.serve.state import ServerState
 from tests.serve.servers import fake_engine, running
 
-EXAMPLES = int(os.environ.get("MILI_SCHEMA_EXAMPLES", "8"))  # for each endpoint
+EXAMPLES = int(os.environ.get("MILI_SCHEMA_EXAMPLES", "30"))  # for each endpoint
 MALFORMED = int(os.environ.get("MILI_FUZZ_REQUESTS", "200"))
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
