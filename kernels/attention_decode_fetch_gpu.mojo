@@ -1,19 +1,35 @@
 """The producer warp of decode attention on Hopper: pages of the cache, unit after unit, into a ring in shared memory.
 
     stage    | K 64 x D | V 64 x D |     filled by the producer: its barrier `full` counts the bytes that arrive
+             | header              |     which keys these are, and what to do with them
                                          emptied by the consumer warps: each arrives once at its barrier `empty`
 
-attention_decode_hopper_gpu.mojo has the consumers.
+The producer alone knows the plan: it takes share after share (attention_decode_plan_gpu.mojo) and runs ahead of the
+consumers (attention_decode_hopper_gpu.mojo), which do what the headers say. The number of its next share is on the way
+while it asks for the units of this one.
 """
 
-from .attention_decode_plan_gpu import UNIT, Lengths, Share
-from .bulk_copy_gpu import Stage, copy_bulk
+from .attention_decode_plan_gpu import UNIT, Lengths, Line, Position, Shares
+from .attention_decode_tile_gpu import GROUP
+from .bulk_copy_gpu import Stage, copy_bulk, read_once
 from .common import Ptr
-from .mbarrier_gpu import Barriers, arrive_and_expect, wait_barrier
+from .gpu_common import wait_for_previous
+from .mbarrier_gpu import Barriers, arrive, arrive_and_expect, wait_barrier
 from max.gpu import WARP_SIZE, lane_id
+from max.gpu.memory import AddressSpace
+from max.gpu.primitives import warp
 from max.gpu.sync import syncwarp
-from std.math import ceildiv
 from std.sys import size_of
+from std.sys._assembly import inlined_assembly
+
+comptime Headers = Pointer[
+    Int32, MutUntrackedOrigin, address_space=AddressSpace.SHARED
+]
+comptime HEADER = 8
+"""Integers of a header."""
+comptime FIRST = 32
+comptime LAST = 64
+comptime END = -1
 
 
 def stages[D: Int]() -> Int:
@@ -23,24 +39,69 @@ def stages[D: Int]() -> Int:
 
 
 @fieldwise_init
+struct Header(TrivialRegisterPassable):
+    """What consumers must know about the unit in a stage."""
+
+    var base: Int32
+    """The first of its keys."""
+    var begin: Int32
+    """Keys that the token sees are [begin, end)."""
+    var end: Int32
+    var row: Int32
+    """Row of the tile's first head in q and o, [T H, D]."""
+    var flags: Int32
+    """Heads of the tile, FIRST or LAST unit of a part; END: no more units."""
+    var place: Int32
+    """Where a part goes at its end; -1: it is all of the item."""
+    var share: Int32
+    """The share in which the item begins."""
+    var parts: Int32
+    """Parts of the item."""
+
+
+@always_inline
+def store_header(at: Headers, h: Header):
+    at.unsafe_store[width=4, alignment=16](
+        0, SIMD[DType.int32, 4](h.base, h.begin, h.end, h.row)
+    )
+    at.unsafe_store[width=4, alignment=16](
+        4, SIMD[DType.int32, 4](h.flags, h.place, h.share, h.parts)
+    )
+
+
+@always_inline
+def load_header(at: Headers) -> Header:
+    var a = at.unsafe_load[width=4, alignment=16](0)
+    var b = at.unsafe_load[width=4, alignment=16](4)
+    return Header(a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3])
+
+
+@fieldwise_init
 struct Ring[D: Int, dtype: DType](TrivialRegisterPassable):
-    """Stages in shared memory with their barriers, and how many uses there have been.
+    """Stages in shared memory with their headers and barriers, and how many uses there have been.
     """
 
     comptime STAGE = 2 * UNIT * Self.D
     var memory: Stage[Self.dtype]
+    var headers: Headers
     var barriers: Barriers
-    var uses: Int
+    var uses: Int32
+
+    @always_inline
+    def slot(self) -> Int:
+        return Int(UInt32(self.uses) % UInt32(stages[Self.D]()))
 
     @always_inline
     def stage(self) -> Stage[Self.dtype]:
-        return self.memory.unsafe_offset(
-            self.uses % stages[Self.D]() * Self.STAGE
-        )
+        return self.memory.unsafe_offset(self.slot() * Self.STAGE)
+
+    @always_inline
+    def header(self) -> Headers:
+        return self.headers.unsafe_offset(self.slot() * HEADER)
 
     @always_inline
     def full(self) -> Barriers:
-        return self.barriers.unsafe_offset(self.uses % stages[Self.D]())
+        return self.barriers.unsafe_offset(self.slot())
 
     @always_inline
     def empty(self) -> Barriers:
@@ -48,78 +109,192 @@ struct Ring[D: Int, dtype: DType](TrivialRegisterPassable):
 
     @always_inline
     def phase(self) -> Int:
-        return (self.uses // stages[Self.D]()) & 1
+        return Int(UInt32(self.uses) // UInt32(stages[Self.D]())) & 1
+
+    @always_inline
+    def wait_empty(self):
+        """Waits until the consumers have emptied the stage."""
+        if Int(self.uses) >= stages[Self.D]():
+            wait_barrier(self.empty(), self.phase() ^ 1)
+
+
+@always_inline
+def count_up(counter: Ptr[DType.int32]) -> Int32:
+    """Adds one to a counter of all blocks; the value before."""
+    return inlined_assembly[
+        "atom.relaxed.gpu.global.add.u32 $0, [$1], 1;",
+        Int32,
+        constraints="=r,l,~{memory}",
+        has_side_effect=True,
+    ](Int64(Int(counter)))
 
 
 @always_inline
 def fetch[
-    D: Int, dtype: DType
+    D: Int, dtype: DType, blocks: Int
 ](
     ring_: Ring[D, dtype],
-    share_: Share,
     lengths: Lengths,
+    block: Int32,
+    counter: Ptr[DType.int32],
     kv: Ptr[dtype],
     page_table: Ptr[DType.int32],
-    tiles: Int,
-    group_tiles: Int,
-    kv_heads: Int,
-    shift: Int,
-    table_width: Int,
+    heads: Int32,
+    kv_heads: Int32,
+    shift: Int32,
+    table_width: Int32,
 ):
-    """The producer warp: brings in the units of a share, a stage each.
+    """The producer warp: brings in the units of share after share, a stage each, and what ends the consumers' loop.
 
     Pieces are of one page, or of 64 keys of one; lane i has piece i of the next 32, so that the page table is read
-    once for all of them.
+    once for all of them. Before the wait it reads lengths and page table alone: the step's inputs.
     """
+    comptime row_bytes = Int32(D * size_of[dtype]())
     var ring = ring_
-    var share = share_
-    var lane = Int(lane_id())
-    var piece_shift = min(shift, 6)
-    var piece = 1 << piece_shift
-    var pieces = UNIT >> piece_shift
-    var batch = WARP_SIZE // pieces
-    var value_step = (kv_heads << shift) * D
-    while share.units > 0:
-        var item = lengths.item(share.item)
-        var kv_head = share.tile // group_tiles
-        var units = item.units()
-        var count = min(units - share.offset, share.units)
-        var first = (item.first_unit() + share.offset) * UNIT
-        var table = page_table.unsafe_offset(item.request * table_width)
-        for start in range(0, count, batch):
-            var key = first + start * UNIT + lane * piece
-            var mine = key < item.end and lane < (count - start) * pieces
-            var source = kv
-            if mine:
-                var page = Int(table[unsafe_offset=key >> shift])
-                source = kv.unsafe_offset(
-                    (
-                        ((page * 2 * kv_heads + kv_head) << shift)
-                        + (key & ((1 << shift) - 1))
+    var group = heads // kv_heads
+    var group_tiles = (group + (GROUP - 1)) // GROUP
+    var line = Line(lengths, kv_heads * group_tiles)
+    var shares = Shares[blocks](0)
+    var lane = Int32(lane_id())
+    var piece_shift = min(shift, Int32(6))
+    var piece = Int32(1) << piece_shift
+    var pieces = Int32(UNIT) >> piece_shift
+    var batch = Int32(WARP_SIZE) // pieces
+    var value_step = Int(kv_heads << shift) * D
+    var policy = read_once()
+    var number = block
+    var waited = False
+    var at = Position(0, 0, 0, 0)
+    var side = Int32(-1)
+    while True:
+        # How long the line is, where the share begins, where it ends.
+        var unit = Int32.MAX if side < 0 else shares.begin(number + side)
+        var found = line.find(unit)
+        if side < 0:
+            shares = Shares[blocks](found[3])
+            if number >= shares.count:
+                break
+            side = 0
+            continue
+        var end = shares.all
+        if found[2] > 0:
+            var before = found[1] * line.tiles
+            var tile = Int32(UInt32(unit - before) // UInt32(found[2]))
+            before += tile * found[2]
+            end = shares.moved(unit, before, found[2])
+            if side == 0:
+                at = Position(found[0], tile, 0, before)
+                at.advance(end - before, found[2], line.tiles)
+        if side == 0:
+            side = 1
+            continue
+
+        var next = Int32(0)
+        var asked = shares.count <= Int32(blocks)
+        while at.unit() < end:
+            var item = lengths.item(at.item)
+            var units = item.units()
+            if units == 0:
+                at.advance(0, 0, line.tiles)
+                continue
+            var kv_head = Int32(UInt32(at.tile) // UInt32(group_tiles))
+            var head0 = (
+                kv_head * group + (at.tile - kv_head * group_tiles) * GROUP
+            )
+            var count = min(units - at.offset, end - at.unit())
+            var first = (item.first_unit() + at.offset) * UNIT
+            var table = page_table.unsafe_offset(
+                Int(item.request) * Int(table_width)
+            )
+            var head = Header(
+                first,
+                item.begin,
+                item.end,
+                item.token * heads + head0,
+                min(Int32(GROUP), (kv_head + 1) * group - head0) + FIRST,
+                -1,
+                0,
+                1,
+            )
+            for start in range(Int32(0), count, batch):
+                var key = first + start * UNIT + lane * piece
+                var mine = key < item.end and lane < (count - start) * pieces
+                var source = kv
+                if mine:
+                    var page = Int(table[unsafe_offset=Int(key >> shift)])
+                    source = kv.unsafe_offset(
+                        (
+                            (
+                                (page * 2 * Int(kv_heads) + Int(kv_head))
+                                << Int(shift)
+                            )
+                            + Int(key & ((1 << shift) - 1))
+                        )
+                        * D
                     )
-                    * D
-                )
-            for unit in range(min(batch, count - start)):
-                if ring.uses >= stages[D]():
-                    wait_barrier(ring.empty(), ring.phase() ^ 1)
-                var left = item.end - (first + (start + unit) * UNIT)
-                if lane == 0:
-                    arrive_and_expect(
-                        ring.full(),
-                        min(pieces, ceildiv(left, piece))
-                        * (2 * piece * D * size_of[dtype]()),
-                    )
-                syncwarp()
-                var slot = lane - unit * pieces
-                if mine and slot >= 0 and slot < pieces:
-                    var target = ring.stage().unsafe_offset(slot * piece * D)
-                    comptime bytes_a_key = D * size_of[dtype]()
-                    copy_bulk(target, source, piece * bytes_a_key, ring.full())
-                    copy_bulk(
-                        target.unsafe_offset(UNIT * D),
-                        source.unsafe_offset(value_step),
-                        piece * bytes_a_key,
-                        ring.full(),
-                    )
-                ring.uses += 1
-        share.advance(count, units, tiles)
+                if not waited:
+                    # Pages too: a request may share some that another one of this step has only now filled.
+                    wait_for_previous()
+                    waited = True
+                if not asked:
+                    asked = True
+                    if lane == 0:
+                        next = count_up(counter)
+                for i in range(min(batch, count - start)):
+                    if start + i == count - 1:
+                        head.flags += LAST
+                        if count < units:
+                            var those = shares.of(at.before, units)
+                            head.share = those[0]
+                            head.parts = those[1] - those[0] + 1
+                            head.place = 2 * number + Int32(
+                                1 if at.offset == 0 else 0
+                            )
+                    ring.wait_empty()
+                    if lane == 0:
+                        var left = (item.end - head.base + piece - 1) // piece
+                        store_header(ring.header(), head)
+                        arrive_and_expect(
+                            ring.full(),
+                            Int(min(pieces, left) * (2 * piece * row_bytes)),
+                        )
+                    syncwarp()
+                    var slot = lane - i * pieces
+                    if mine and slot >= 0 and slot < pieces:
+                        var target = ring.stage().unsafe_offset(
+                            Int(slot * piece) * D
+                        )
+                        for half in range(2):  # keys, values
+                            copy_bulk(
+                                target.unsafe_offset(half * UNIT * D),
+                                source.unsafe_offset(half * value_step),
+                                Int(piece * row_bytes),
+                                ring.full(),
+                                policy,
+                            )
+                    head.base += UNIT
+                    head.flags &= FIRST - 1
+                    ring.uses += 1
+            at.advance(count, units, line.tiles)
+        if shares.count <= Int32(blocks):
+            break
+        if (
+            not asked
+        ):  # a share without units: both its ends moved to the same item
+            if not waited:
+                wait_for_previous()
+                waited = True
+            if lane == 0:
+                next = count_up(counter)
+        next = warp.shuffle_idx(next, 0)
+        number = Int32(blocks) + next
+        if number >= shares.count:
+            # Each block asks in vain once. Whoever is the last to ask leaves zero for the next launch.
+            if next == shares.count - 1 and lane == 0:
+                counter[unsafe_offset=0] = 0
+            break
+        side = 0
+    ring.wait_empty()
+    if lane == 0:
+        store_header(ring.header(), Header(0, 0, 0, 0, END, 0, 0, 0))
+        arrive(ring.full())

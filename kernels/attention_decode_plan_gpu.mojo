@@ -1,21 +1,29 @@
-"""How decode attention is shared out evenly among the blocks of one launch (arXiv:2405.10480, "Lean Attention").
+"""How decode attention is shared out among the blocks of one launch, so that all of them end together.
 
 Contexts differ from request to request, so blocks of a request each end at different times, and the longest decides.
 Here all work is one line of units of 64 keys: item after item, an item being the keys of one token, counted once for each
-tile of query heads. Block p of G takes the units from U p / G to U (p + 1) / G, wherever they begin and end:
+tile of query heads (arXiv:2405.10480, "Lean Attention"). The line is cut into shares, wherever items begin and end:
 
     item      |   0    | 1 |      2       |  3  |   4    |
     units     |........|...|..............|.....|........|
-    block         0      |     1     |     2     |    3        what lies inside one block is finished there;
-                         ^           ^           ^             an item cut by a boundary leaves parts to be joined
+    share           0        |    1    |  2  | 3 | 4 |5|6|    what lies inside one share is finished there;
+                             ^         ^     ^   ^   ^ ^      an item cut by a boundary leaves parts to be joined
 
-A part that goes on with an item of the block before is left in place 2p, the beginning of an item that the next block
+Memory does not serve all SMs alike: with equal shares for 264 blocks some were done after 158 us and others after 195. So
+where there is enough to do, a block takes share after share, and shares shrink: G of them make up half of all units, G
+more a quarter, and so on down to some LEAST units each, the rest being of that size too; block p begins with share p, then
+each takes the next one from a counter. A boundary moves to the beginning of an item that is near. Who computes a share
+decides nothing about its result: boundaries follow from the lengths alone, and parts are joined in order.
+
+A part that goes on with an item of the share before is left in place 2p, the beginning of an item that the next share
 goes on with in place 2p + 1 (attention_decode_join_gpu.mojo). Everything is computed on the device from the lengths of
 the contexts, so that a captured graph stays valid when they grow. In a step that has prompts too, requests of more than
 one new token have no units here: another kernel computes those (attention_gpu.mojo).
+
+Instructions are read from memory like data, which waits in line behind the keys: so numbers have 32 bits here, and
+each piece of code is there once.
 """
 
-from .gpu_common import Registers
 from max.gpu import WARP_SIZE, lane_id
 from max.gpu.primitives import warp
 from std.math import ceildiv
@@ -25,27 +33,35 @@ comptime UNIT = 64
 """Keys of a unit."""
 comptime ROUND = 8
 """Requests a lane looks at together, so that their lengths are on the way at the same time."""
+comptime LEVELS = 6
+"""Sizes of shares at most."""
+comptime LEAST = 8
+"""Units of the smallest shares at least, where a block has more than one."""
+comptime MOST = LEVELS + 1 + (1 << (LEVELS - 1)) // LEAST
+"""Shares for each block at most: what is left by rounding sizes down is in shares of the last size."""
+comptime SLACK = LEAST // 2
+"""Units by which a boundary moves to where an item begins: a part of an item costs as much as some of them."""
 
 
 @fieldwise_init
 struct Item(TrivialRegisterPassable):
     """The keys that one token sees."""
 
-    var token: Int
+    var token: Int32
     """-1: the request has more tokens than one and is not computed here."""
-    var request: Int
-    var begin: Int
+    var request: Int32
+    var begin: Int32
     """First key."""
-    var end: Int
+    var end: Int32
     """One beyond its last key."""
 
     @always_inline
-    def first_unit(self) -> Int:
+    def first_unit(self) -> Int32:
         return self.begin // UNIT
 
     @always_inline
-    def units(self) -> Int:
-        return ceildiv(self.end, UNIT) - self.begin // UNIT
+    def units(self) -> Int32:
+        return (self.end + (UNIT - 1)) // UNIT - self.begin // UNIT
 
 
 @fieldwise_init
@@ -57,58 +73,75 @@ struct Lengths(TrivialRegisterPassable):
 
     var row_offsets: Pointer[Int32, MutUntrackedOrigin]
     var context_lengths: Pointer[Int32, MutUntrackedOrigin]
-    var requests: Int
-    var window: Int
+    var requests: Int32
+    var window: Int32
     var mixed: Bool
 
     @always_inline
-    def item(self, number: Int) -> Item:
+    def entry(self, b: Int32) -> SIMD[DType.int32, 4]:
+        """What is known of request b: its first row, the next one's, its length.
+        """
+        return SIMD[DType.int32, 4](
+            self.row_offsets[unsafe_offset=Int(b)],
+            self.row_offsets[unsafe_offset=Int(b) + 1],
+            self.context_lengths[unsafe_offset=Int(b)],
+            0,
+        )
+
+    @always_inline
+    def item(self, number: Int32) -> Item:
         """The keys of item `number`: a request's, or, not mixed, a token's, whose request has its number unless some
         request has more tokens than one.
         """
-        var b = number
-        var token = Int(self.row_offsets[unsafe_offset=b])
-        var one = Int(self.row_offsets[unsafe_offset=b + 1]) == token + 1
-        if self.mixed and not one:
-            return Item(-1, b, 0, 0)
-        if not self.mixed and (token != number or not one):
-            token = number
-            b = 0
-            while (
-                b + 1 < self.requests
-                and Int(self.row_offsets[unsafe_offset=b + 1]) <= token
-            ):
-                b += 1
-        var end = (
-            Int(self.context_lengths[unsafe_offset=b])
-            - Int(self.row_offsets[unsafe_offset=b + 1])
-            + token
-            + 1
-        )
-        var begin = max(0, end - self.window) if self.window > 0 else 0
+        return self.item_from(number, self.entry(number))
+
+    @always_inline
+    def item_from(self, number: Int32, entry: SIMD[DType.int32, 4]) -> Item:
+        """Item `number`, whose entry is read."""
+        if entry[1] == entry[0] + 1 and (entry[0] == number or self.mixed):
+            return self.keys(number, entry[0], entry)
+        if self.mixed:
+            return Item(-1, number, 0, 0)
+        var b = request_of(self, number)
+        return self.keys(b, number, self.entry(b))
+
+    @always_inline
+    def keys(self, b: Int32, token: Int32, entry: SIMD[DType.int32, 4]) -> Item:
+        """What a token of request b sees."""
+        var end = entry[2] - entry[1] + token + 1
+        var begin = max(Int32(0), end - self.window) if self.window > 0 else 0
         return Item(token, b, begin, end)
 
 
-@fieldwise_init
-struct Share(TrivialRegisterPassable):
-    """What is left of a block's units: it begins `offset` units into a tile of an item.
-    """
+@no_inline
+def request_of(lengths: Lengths, token: Int32) -> Int32:
+    """The request of a token, where not each has one."""
+    var b = Int32(0)
+    while (
+        b + 1 < lengths.requests
+        and lengths.row_offsets[unsafe_offset=Int(b) + 1] <= token
+    ):
+        b += 1
+    return b
 
-    var item: Int
-    var tile: Int
-    var offset: Int
-    var units: Int
-    var before: Int
-    """Units of all items before this one."""
-    var all: Int
-    """Units of the whole batch."""
-    var blocks: Int
-    """Blocks that have work."""
+
+@fieldwise_init
+struct Position(TrivialRegisterPassable):
+    """A place in the line of units: `offset` units into a tile of an item."""
+
+    var item: Int32
+    var tile: Int32
+    var offset: Int32
+    var before: Int32
+    """Units of all tiles of items before this one."""
 
     @always_inline
-    def advance(mut self, done: Int, of: Int, tiles: Int):
+    def unit(self) -> Int32:
+        return self.before + self.offset
+
+    @always_inline
+    def advance(mut self, done: Int32, of: Int32, tiles: Int32):
         """Goes on by `done` units, within an item that has `of`."""
-        self.units -= done
         self.offset += done
         if self.offset == of:
             self.before += of
@@ -118,82 +151,179 @@ struct Share(TrivialRegisterPassable):
                 self.tile = 0
                 self.item += 1
 
+
+@fieldwise_init
+struct Shares[blocks: Int](TrivialRegisterPassable):
+    """Where shares begin in a line of `all` units."""
+
+    var all: Int32
+    var levels: Int32
+    var size: Int32
+    """Units of a share of the first level; one more for `extra` of them, if it is the only one."""
+    var extra: Int32
+    var count: Int32
+    """Shares."""
+
     @always_inline
-    def block_of(self, unit: Int) -> Int:
-        """The block that has this unit of the batch."""
-        var p = unit * self.blocks // self.all
-        while self.all * (p + 1) // self.blocks <= unit:
-            p += 1
-        return p
-
-
-@always_inline
-def units_of_lane(
-    lengths: Lengths, start: Int, own: Registers[DType.int32, 1]
-) -> Int32:
-    """Puts the units of a lane's ROUND items from `start` on into `own`; their sum.
-    """
-    var sum = Int32(0)
-    comptime for i in range(ROUND):
-        var number = start + Int(lane_id()) * ROUND + i
-        var units = Int32(0)
-        if number < lengths.requests:
-            units = Int32(lengths.item(number).units())
-        own[unsafe_offset=i] = units
-        sum += units
-    return sum
-
-
-@always_inline
-def share_of(block: Int, blocks: Int, lengths: Lengths, tiles: Int) -> Share:
-    """The units of one block; all lanes of a warp ask together.
-
-    Lengths of the last round stay in registers: up to ROUND requests a lane, they are read once.
-    """
-    comptime STEP = ROUND * WARP_SIZE
-    var own = stack_allocation[ROUND, Int32]()
-    var all = 0
-    var sum = Int32(0)
-    for start in range(0, lengths.requests, STEP):
-        sum = units_of_lane(lengths, start, own)
-        all += Int(warp.sum(sum))
-    all *= tiles
-    var used = min(blocks, all)
-    if block >= used:
-        return Share(0, 0, 0, 0, 0, all, used)
-    var begin = all * block // used
-    var units = all * (block + 1) // used - begin
-    var before = 0
-    for start in range(0, lengths.requests, STEP):
-        if lengths.requests > STEP:
-            sum = units_of_lane(lengths, start, own)
-        var upto = warp.prefix_sum(sum)
-        var last = Int(warp.shuffle_idx(upto, UInt32(WARP_SIZE - 1)))
-        if begin < (before + last) * tiles:
-            # One lane has the item that the first unit belongs to.
-            var found = Int32(0)
-            var first = Int32(0)
-            var of = Int32(0)
-            var at = before + Int(upto - sum)
-            comptime for i in range(ROUND):
-                var next = at + Int(own[unsafe_offset=i])
-                if begin >= at * tiles and begin < next * tiles:
-                    found = Int32(start + Int(lane_id()) * ROUND + i)
-                    first = Int32(at)
-                    of = own[unsafe_offset=i]
-                at = next
-            var units_each = Int(warp.sum(of))
-            var inside = begin - Int(warp.sum(first)) * tiles
-            var tile = inside // units_each
-            var offset = inside - tile * units_each
-            return Share(
-                Int(warp.sum(found)),
-                tile,
-                offset,
-                units,
-                begin - offset,
-                all,
-                used,
+    def __init__(out self, all: Int32):
+        comptime G = Int32(Self.blocks)
+        self.all = all
+        self.levels = 1
+        while self.levels < LEVELS and all >= (LEAST << self.levels) * G:
+            self.levels += 1
+        self.size = Int32(UInt32(all) // UInt32(G))
+        self.extra = all - self.size * G
+        self.count = min(G, all)
+        if self.levels > 1:
+            # A multiple of the last size, so that every level begins at a whole number of units.
+            self.size = (self.size >> 1) & -(1 << (self.levels - 2))
+            self.extra = 0
+            var last = self.begin_of(self.levels - 1)
+            var rest = UInt32(all - last + self.last_size() - 1)
+            self.count = (self.levels - 1) * G + Int32(
+                rest // UInt32(self.last_size())
             )
-        before += last
-    return Share(0, 0, 0, 0, 0, all, used)
+
+    @always_inline
+    def last_size(self) -> Int32:
+        return self.size >> (self.levels - 2)
+
+    @always_inline
+    def begin_of(self, level: Int32) -> Int32:
+        """Where a level begins."""
+        return Int32(Self.blocks) * (2 * self.size - ((2 * self.size) >> level))
+
+    @always_inline
+    def begin(self, share: Int32) -> Int32:
+        """Where a share begins, were the line cut anywhere; `all` if there is no such share.
+        """
+        if self.levels == 1:
+            return share * self.size + min(share, self.extra)
+        var level = min(
+            Int32(UInt32(share) // UInt32(Self.blocks)), self.levels - 1
+        )
+        var size = self.size >> min(level, self.levels - 2)
+        return min(
+            self.all,
+            self.begin_of(level) + size * (share - level * Int32(Self.blocks)),
+        )
+
+    @always_inline
+    def share_of(self, unit: Int32) -> Int32:
+        """The share that has this unit, were the line cut anywhere."""
+        if self.levels == 1:
+            var larger = self.extra * (self.size + 1)
+            if unit < larger:
+                return Int32(UInt32(unit) // UInt32(self.size + 1))
+            return self.extra + Int32(
+                UInt32(unit - larger) // UInt32(max(self.size, 1))
+            )
+        var level = Int32(0)
+        while level < self.levels - 1 and self.begin_of(level + 1) <= unit:
+            level += 1
+        var size = self.size >> min(level, self.levels - 2)
+        return level * Int32(Self.blocks) + Int32(
+            UInt32(unit - self.begin_of(level)) // UInt32(size)
+        )
+
+    @always_inline
+    def moved(self, unit: Int32, before: Int32, units: Int32) -> Int32:
+        """Where a share begins whose boundary is in an item of so many units after so many.
+        """
+        if self.levels == 1:
+            return unit
+        if unit - before <= SLACK:
+            return before
+        return before + units if before + units - unit <= SLACK else unit
+
+    @always_inline
+    def of(self, before: Int32, units: Int32) -> SIMD[DType.int32, 2]:
+        """The first and the last of the shares of an item of so many units after so many.
+        """
+        var ends = SIMD[DType.int32, 2](0)
+        for side in range(2):
+            var share = self.share_of(before + Int32(side) * (units - 1))
+            # The boundary that is nearest in the item, if there is one.
+            var boundary = self.begin(share + 1 - Int32(side))
+            if boundary > before and boundary < before + units:
+                var unit = self.moved(boundary, before, units)
+                if side == 0 and unit == before:
+                    share += 1
+                if side == 1 and unit == before + units:
+                    share -= 1
+            if side == 0:
+                ends[0] = share
+            else:
+                ends[1] = share
+        return ends
+
+
+struct Line(TrivialRegisterPassable):
+    """The line of units as a warp sees it: each lane keeps the units of ROUND requests.
+    """
+
+    comptime STEP = Int32(ROUND * WARP_SIZE)
+    var lengths: Lengths
+    var tiles: Int32
+    var own: SIMD[DType.int32, ROUND]
+    """Units of the requests from `start` on that are this lane's."""
+    var start: Int32
+    var upto: Int32
+    """Their sum, with that of the lanes before."""
+
+    @always_inline
+    def __init__(out self, lengths: Lengths, tiles: Int32):
+        self.lengths = lengths
+        self.tiles = tiles
+        self.own = 0
+        self.start = -1
+        self.upto = 0
+
+    @always_inline
+    def look(mut self, start: Int32):
+        """Takes in the units of requests from `start` on."""
+        if start == self.start:
+            return
+        self.start = start
+        # All loads first: one after the other, each would wait for the whole latency of memory.
+        var entries = stack_allocation[ROUND, SIMD[DType.int32, 4]]()
+        var first = start + Int32(lane_id()) * ROUND
+        comptime for i in range(ROUND):
+            entries[unsafe_offset=i] = self.lengths.entry(
+                min(first + Int32(i), self.lengths.requests - 1)
+            )
+        comptime for i in range(ROUND):
+            self.own[i] = 0
+            if first + Int32(i) < self.lengths.requests:
+                self.own[i] = self.lengths.item_from(
+                    first + Int32(i), entries[unsafe_offset=i]
+                ).units()
+        self.upto = warp.prefix_sum(self.own.reduce_add())
+
+    @always_inline
+    def find(mut self, unit: Int32) -> SIMD[DType.int32, 4]:
+        """Where a unit is, and how many there are: item, units of all before it, its units, and the units of the whole
+        line if that is not so long (else zero for the first three); all lanes of a warp ask together.
+        """
+        var before = Int32(0)
+        for start in range(Int32(0), self.lengths.requests, Self.STEP):
+            self.look(start)
+            var sum = warp.shuffle_idx(self.upto, UInt32(WARP_SIZE - 1))
+            if unit < (before + sum) * self.tiles:
+                # One lane has the item that the unit belongs to.
+                var found = Int32(0)
+                var first = Int32(0)
+                var of = Int32(0)
+                var at = before + self.upto - self.own.reduce_add()
+                comptime for i in range(ROUND):
+                    var next = at + self.own[i]
+                    if unit >= at * self.tiles and unit < next * self.tiles:
+                        found = start + Int32(lane_id()) * ROUND + Int32(i)
+                        first = at
+                        of = self.own[i]
+                    at = next
+                return SIMD[DType.int32, 4](
+                    warp.sum(found), warp.sum(first), warp.sum(of), 0
+                )
+            before += sum
+        return SIMD[DType.int32, 4](0, 0, 0, before * self.tiles)

@@ -179,9 +179,10 @@ def store_state[
     greatest: Float32,
     total: Float32,
     warp: Int,
+    head_count: Int = GROUP,
 ):
-    """Puts the state of warp number `warp` into shared memory: sums [warp][head][D], stats [warp][head][2], the
-    greatest score and the sum.
+    """Puts the state of warp number `warp` into shared memory, of the tile's first heads: sums [warp][head][D], stats
+    [warp][head][2], the greatest score and the sum.
     """
     var g = Int(lane_id()) >> 2
     var t = Int(lane_id()) & 3
@@ -194,8 +195,8 @@ def store_state[
             var v = acc[unsafe_offset=c * 4 + j]
             comptime for e in range(4):
                 var d = c * 64 + g * 8 + j + (e >> 1) * 4
-                if d < D:
-                    var head = 2 * t + (e & 1)
+                var head = 2 * t + (e & 1)
+                if d < D and head < head_count:
                     sums[unsafe_offset=(warp * GROUP + head) * D + d] = v[e]
 
 

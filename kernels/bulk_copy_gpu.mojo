@@ -15,22 +15,41 @@ comptime Stage[dtype: DType] = Pointer[
 
 
 @always_inline
+def read_once() -> Int64:
+    """The policy for what is read once: it leaves the L2 cache first, so that instructions and small tables stay.
+    """
+    return inlined_assembly[
+        "createpolicy.fractional.L2::evict_first.b64 $0, 1.0;",
+        Int64,
+        constraints="=l",
+        has_side_effect=False,
+    ]()
+
+
+@always_inline
 def copy_bulk[
     dtype: DType
-](target: Stage[dtype], source: Ptr[dtype], bytes: Int, barrier: Barriers):
+](
+    target: Stage[dtype],
+    source: Ptr[dtype],
+    bytes: Int,
+    barrier: Barriers,
+    policy: Int64,
+):
     """Starts a copy of `bytes`, a multiple of 16 like both addresses; it counts them off at the barrier.
     """
     inlined_assembly[
         (
             "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
-            " [$0], [$1], $2, [$3];"
+            ".L2::cache_hint [$0], [$1], $2, [$3], $4;"
         ),
         NoneType,
-        constraints="r,l,r,r,~{memory}",
+        constraints="r,l,r,r,l,~{memory}",
         has_side_effect=True,
     ](
         Int32(Int(target)),
         Int64(Int(source)),
         Int32(bytes),
         Int32(Int(barrier)),
+        policy,
     )
