@@ -53,10 +53,6 @@ struct Header(TrivialRegisterPassable):
     """Heads of the tile, FIRST or LAST unit of a part; END: no more units."""
     var place: Int32
     """Where a part goes at its end; -1: it is all of the item."""
-    var share: Int32
-    """The share in which the item begins."""
-    var parts: Int32
-    """Parts of the item."""
 
 
 @always_inline
@@ -65,7 +61,7 @@ def store_header(at: Headers, h: Header):
         0, SIMD[DType.int32, 4](h.base, h.begin, h.end, h.row)
     )
     at.unsafe_store[width=4, alignment=16](
-        4, SIMD[DType.int32, 4](h.flags, h.place, h.share, h.parts)
+        4, SIMD[DType.int32, 4](h.flags, h.place, 0, 0)
     )
 
 
@@ -73,7 +69,7 @@ def store_header(at: Headers, h: Header):
 def load_header(at: Headers) -> Header:
     var a = at.unsafe_load[width=4, alignment=16](0)
     var b = at.unsafe_load[width=4, alignment=16](4)
-    return Header(a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3])
+    return Header(a[0], a[1], a[2], a[3], b[0], b[1])
 
 
 @fieldwise_init
@@ -137,6 +133,7 @@ def fetch[
     lengths: Lengths,
     block: Int32,
     counter: Ptr[DType.int32],
+    notes: Ptr[DType.int32],
     kv: Ptr[dtype],
     page_table: Ptr[DType.int32],
     heads: Int32,
@@ -191,6 +188,9 @@ def fetch[
 
         var next = Int32(0)
         var asked = shares.count <= Int32(blocks)
+        # Of the item that begins in this share and goes on in the next, if there is one.
+        var row = Int32(0)
+        var parts = Int32(0)
         while at.unit() < end:
             var item = lengths.item(at.item)
             var units = item.units()
@@ -213,8 +213,6 @@ def fetch[
                 item.token * heads + head0,
                 min(Int32(GROUP), (kv_head + 1) * group - head0) + FIRST,
                 -1,
-                0,
-                1,
             )
             for start in range(Int32(0), count, batch):
                 var key = first + start * UNIT + lane * piece
@@ -244,12 +242,15 @@ def fetch[
                     if start + i == count - 1:
                         head.flags += LAST
                         if count < units:
-                            var those = shares.of(at.before, units)
-                            head.share = those[0]
-                            head.parts = those[1] - those[0] + 1
-                            head.place = 2 * number + Int32(
-                                1 if at.offset == 0 else 0
-                            )
+                            head.place = 2 * number
+                            if at.offset == 0:
+                                head.place += 1
+                                row = head.row
+                                parts = (
+                                    shares.last_of(at.before, units)
+                                    - number
+                                    + 1
+                                )
                     ring.wait_empty()
                     if lane == 0:
                         var left = (item.end - head.base + piece - 1) // piece
@@ -276,16 +277,18 @@ def fetch[
                     head.flags &= FIRST - 1
                     ring.uses += 1
             at.advance(count, units, line.tiles)
+        if (
+            not waited
+        ):  # a share without units: both its ends moved to the same item
+            wait_for_previous()
+            waited = True
+        if lane == 0:
+            notes[unsafe_offset=Int(1 + number) * 2] = row
+            notes[unsafe_offset=Int(1 + number) * 2 + 1] = parts
         if shares.count <= Int32(blocks):
             break
-        if (
-            not asked
-        ):  # a share without units: both its ends moved to the same item
-            if not waited:
-                wait_for_previous()
-                waited = True
-            if lane == 0:
-                next = count_up(counter)
+        if not asked and lane == 0:
+            next = count_up(counter)
         next = warp.shuffle_idx(next, 0)
         number = Int32(blocks) + next
         if number >= shares.count:
@@ -294,7 +297,11 @@ def fetch[
                 counter[unsafe_offset=0] = 0
             break
         side = 0
+    if not waited:
+        wait_for_previous()
+    if block == 0 and lane == 0:
+        notes[unsafe_offset=0] = shares.count
     ring.wait_empty()
     if lane == 0:
-        store_header(ring.header(), Header(0, 0, 0, 0, END, 0, 0, 0))
+        store_header(ring.header(), Header(0, 0, 0, 0, END, 0))
         arrive(ring.full())

@@ -28,7 +28,11 @@ from .attention_decode_fetch_gpu import (
     load_header,
     stages,
 )
-from .attention_decode_join_gpu import NOTES, end_part, note_part, settle
+from .attention_decode_join_gpu import (
+    JOIN_WARPS,
+    attention_decode_join_kernel,
+    end_part,
+)
 from .attention_decode_plan_gpu import MOST, UNIT, Lengths
 from .attention_decode_tile_gpu import (
     GROUP,
@@ -41,7 +45,7 @@ from .attention_decode_tile_gpu import (
 )
 from .bulk_copy_gpu import Stage
 from .common import Ptr
-from .device_counters_gpu import COUNTERS, device_counters
+from .device_counters_gpu import device_counters
 from .gpu_common import (
     early_launch,
     log2_exact,
@@ -65,6 +69,7 @@ from max.gpu import (
 from max.gpu.host import DeviceContext, FuncAttribute
 from max.gpu.memory import AddressSpace, external_memory
 from max.gpu.sync import named_barrier, syncwarp
+from std.math import ceildiv
 from std.math.constants import log2e
 from std.memory import stack_allocation
 from std.sys import size_of
@@ -100,7 +105,8 @@ def attention_decode_hopper_kernel[
     o: Ptr[dtype],
     sums: Ptr[DType.float32],
     stats: Ptr[DType.float32],
-    counters: Ptr[DType.int32],
+    counter: Ptr[DType.int32],
+    notes: Ptr[DType.int32],
     q: Ptr[dtype],
     kv: Ptr[dtype],
     row_offsets: Ptr[DType.int32],
@@ -134,9 +140,6 @@ def attention_decode_hopper_kernel[
         address_space=AddressSpace.SHARED,
         alignment=16,
     ]()
-    var notes = stack_allocation[
-        4 * NOTES, Int32, address_space=AddressSpace.SHARED, alignment=16
-    ]().as_unsafe_any_origin()
     if thread_idx.x == 0:
         comptime for s in range(STAGES):
             init_barrier(barriers.unsafe_offset(s), 1)
@@ -156,7 +159,8 @@ def attention_decode_hopper_kernel[
             ring,
             lengths,
             Int32(block),
-            counters,
+            counter,
+            notes,
             kv,
             page_table,
             heads_,
@@ -178,7 +182,6 @@ def attention_decode_hopper_kernel[
     var acc = stack_allocation[4 * value_chunks[D](), SIMD[F32, 4]]()
     var greatest = Float32.MIN_FINITE
     var total = Float32(0)
-    var noted = 0
     for number in range(block, Int(requests), blocks):
         var item = lengths.item(Int32(number))
         if item.units() == 0 and item.token >= 0:  # is in no share
@@ -187,11 +190,6 @@ def attention_decode_hopper_kernel[
     while True:
         wait_barrier(ring.full(), ring.phase())
         var header = load_header(ring.header())
-        if header.flags == END or noted == NOTES:
-            settle[D, dtype, WARPS](
-                o, sums, stats, counters.unsafe_offset(1), notes, noted
-            )
-            noted = 0
         if header.flags == END:
             break
         var head_count = Int(header.flags) & (FIRST - 1)
@@ -244,9 +242,6 @@ def attention_decode_hopper_kernel[
             end_part[D, dtype, WARPS](
                 o, sums, stats, warp_sums, warp_stats, header, head_count
             )
-            if header.place >= 0:
-                note_part(notes, noted, header, head_count)
-                noted += 1
 
 
 def attention_decode_hopper_gpu[
@@ -268,16 +263,20 @@ def attention_decode_hopper_gpu[
     comptime blocks = (
         blocks_per_sm[D]() * DeviceContext.default_device_info.sm_count
     )
-    comptime assert 1 + MOST * blocks < COUNTERS
     comptime bytes = shared_bytes[D, dtype]()
     comptime places = 2 * MOST * blocks * GROUP
-    var workspace = ctx.enqueue_create_buffer[DType.float32](places * (D + 2))
+    var workspace = ctx.enqueue_create_buffer[DType.float32](
+        places * (D + 2) + 2 * (MOST * blocks + JOIN_WARPS)
+    )
     var sums = workspace.unsafe_ptr().as_unsafe_any_origin()
+    var stats = sums.unsafe_offset(places * D)
+    var notes = stats.unsafe_offset(places * 2).unsafe_bitcast[Int32]()
     ctx.enqueue_function[attention_decode_hopper_kernel[D, dtype, blocks]](
         o,
         sums,
-        sums.unsafe_offset(places * D),
+        stats,
         device_counters(ctx),
+        notes,
         q,
         kv,
         row_offsets,
@@ -297,6 +296,19 @@ def attention_decode_hopper_gpu[
         func_attribute=FuncAttribute.MAX_DYNAMIC_SHARED_SIZE_BYTES(
             UInt32(bytes)
         ),
+        attributes=early_launch(),
+    )
+    ctx.enqueue_function[attention_decode_join_kernel[D, dtype]](
+        o,
+        sums,
+        stats,
+        notes,
+        Int32(shape.heads // shape.kv_heads),
+        grid_dim=(
+            ceildiv(MOST * blocks, JOIN_WARPS),
+            min(GROUP, shape.heads // shape.kv_heads),
+        ),
+        block_dim=JOIN_WARPS * WARP_SIZE,
         attributes=early_launch(),
     )
     _ = workspace^

@@ -10,10 +10,10 @@ tile of query heads (arXiv:2405.10480, "Lean Attention"). The line is cut into s
                              ^         ^     ^   ^   ^ ^      an item cut by a boundary leaves parts to be joined
 
 Memory does not serve all SMs alike: with equal shares for 264 blocks some were done after 158 us and others after 195. So
-where there is enough to do, a block takes share after share, and shares shrink: G of them make up half of all units, G
-more a quarter, and so on down to some LEAST units each, the rest being of that size too; block p begins with share p, then
-each takes the next one from a counter. A boundary moves to the beginning of an item that is near. Who computes a share
-decides nothing about its result: boundaries follow from the lengths alone, and parts are joined in order.
+where there is enough to do, the first G shares, one for each block, make up five eighths of all units, and the others
+are small: a block that is done takes the next one from a counter. Their boundaries move to where an item begins, if that
+is near. Who computes a share decides nothing about its result: boundaries follow from the lengths alone, and parts
+are joined in their order.
 
 A part that goes on with an item of the share before is left in place 2p, the beginning of an item that the next share
 goes on with in place 2p + 1 (attention_decode_join_gpu.mojo). Everything is computed on the device from the lengths of
@@ -33,14 +33,19 @@ comptime UNIT = 64
 """Keys of a unit."""
 comptime ROUND = 8
 """Requests a lane looks at together, so that their lengths are on the way at the same time."""
-comptime LEVELS = 6
-"""Sizes of shares at most."""
-comptime LEAST = 8
-"""Units of the smallest shares at least, where a block has more than one."""
-comptime MOST = LEVELS + 1 + (1 << (LEVELS - 1)) // LEAST
-"""Shares for each block at most: what is left by rounding sizes down is in shares of the last size."""
-comptime SLACK = LEAST // 2
-"""Units by which a boundary moves to where an item begins: a part of an item costs as much as some of them."""
+comptime DYNAMIC = 32
+"""Units a block from which on it has more shares than one."""
+comptime STATIC = 5
+"""Eighths of them that are in its first share then."""
+comptime LEAST = 4
+"""Units of the other shares at least."""
+comptime OTHERS = 6
+"""Of those for each block, about."""
+comptime MOST = OTHERS + 2
+"""Shares for each block at most."""
+comptime SLACK = 4
+"""Units by which a boundary moves to where an item begins: a part of an item costs as much as some of them. No more than
+LEAST, so that two boundaries within an item do not move to the same place."""
 
 
 @fieldwise_init
@@ -107,7 +112,7 @@ struct Lengths(TrivialRegisterPassable):
 
     @always_inline
     def keys(self, b: Int32, token: Int32, entry: SIMD[DType.int32, 4]) -> Item:
-        """What a token of request b sees."""
+        """What a token of request b sees, from the entry of b."""
         var end = entry[2] - entry[1] + token + 1
         var begin = max(Int32(0), end - self.window) if self.window > 0 else 0
         return Item(token, b, begin, end)
@@ -157,10 +162,11 @@ struct Shares[blocks: Int](TrivialRegisterPassable):
     """Where shares begin in a line of `all` units."""
 
     var all: Int32
-    var levels: Int32
     var size: Int32
-    """Units of a share of the first level; one more for `extra` of them, if it is the only one."""
+    """Units of a block's first share; one more for the first `extra` of them."""
     var extra: Int32
+    var small: Int32
+    """Units of the others; 0: there are no others."""
     var count: Int32
     """Shares."""
 
@@ -168,94 +174,67 @@ struct Shares[blocks: Int](TrivialRegisterPassable):
     def __init__(out self, all: Int32):
         comptime G = Int32(Self.blocks)
         self.all = all
-        self.levels = 1
-        while self.levels < LEVELS and all >= (LEAST << self.levels) * G:
-            self.levels += 1
         self.size = Int32(UInt32(all) // UInt32(G))
         self.extra = all - self.size * G
+        self.small = 0
         self.count = min(G, all)
-        if self.levels > 1:
-            # A multiple of the last size, so that every level begins at a whole number of units.
-            self.size = (self.size >> 1) & -(1 << (self.levels - 2))
+        if self.size >= DYNAMIC:
+            var rest = self.size - self.size * STATIC // 8
+            self.small = max(Int32(LEAST), (rest + (OTHERS - 1)) // OTHERS)
+            self.size -= rest
             self.extra = 0
-            var last = self.begin_of(self.levels - 1)
-            var rest = UInt32(all - last + self.last_size() - 1)
-            self.count = (self.levels - 1) * G + Int32(
-                rest // UInt32(self.last_size())
+            self.count = G + Int32(
+                UInt32(all - self.size * G + self.small - 1)
+                // UInt32(self.small)
             )
-
-    @always_inline
-    def last_size(self) -> Int32:
-        return self.size >> (self.levels - 2)
-
-    @always_inline
-    def begin_of(self, level: Int32) -> Int32:
-        """Where a level begins."""
-        return Int32(Self.blocks) * (2 * self.size - ((2 * self.size) >> level))
 
     @always_inline
     def begin(self, share: Int32) -> Int32:
         """Where a share begins, were the line cut anywhere; `all` if there is no such share.
         """
-        if self.levels == 1:
-            return share * self.size + min(share, self.extra)
-        var level = min(
-            Int32(UInt32(share) // UInt32(Self.blocks)), self.levels - 1
-        )
-        var size = self.size >> min(level, self.levels - 2)
+        var others = max(Int32(0), share - Int32(Self.blocks))
         return min(
             self.all,
-            self.begin_of(level) + size * (share - level * Int32(Self.blocks)),
+            (share - others) * self.size
+            + min(share, self.extra)
+            + others * self.small,
         )
 
     @always_inline
     def share_of(self, unit: Int32) -> Int32:
         """The share that has this unit, were the line cut anywhere."""
-        if self.levels == 1:
-            var larger = self.extra * (self.size + 1)
-            if unit < larger:
-                return Int32(UInt32(unit) // UInt32(self.size + 1))
-            return self.extra + Int32(
-                UInt32(unit - larger) // UInt32(max(self.size, 1))
-            )
-        var level = Int32(0)
-        while level < self.levels - 1 and self.begin_of(level + 1) <= unit:
-            level += 1
-        var size = self.size >> min(level, self.levels - 2)
-        return level * Int32(Self.blocks) + Int32(
-            UInt32(unit - self.begin_of(level)) // UInt32(size)
-        )
+        var first = Int32(0)
+        var begin = Int32(0)
+        var size = self.size + 1
+        if unit >= self.extra * size:
+            begin = self.extra * size
+            first = self.extra
+            size = max(self.size, 1)
+        var others = Int32(Self.blocks) * self.size
+        if self.small > 0 and unit >= others:
+            begin = others
+            first = Int32(Self.blocks)
+            size = self.small
+        return first + Int32(UInt32(unit - begin) // UInt32(size))
 
     @always_inline
     def moved(self, unit: Int32, before: Int32, units: Int32) -> Int32:
         """Where a share begins whose boundary is in an item of so many units after so many.
         """
-        if self.levels == 1:
+        if self.small == 0:
             return unit
         if unit - before <= SLACK:
             return before
         return before + units if before + units - unit <= SLACK else unit
 
     @always_inline
-    def of(self, before: Int32, units: Int32) -> SIMD[DType.int32, 2]:
-        """The first and the last of the shares of an item of so many units after so many.
-        """
-        var ends = SIMD[DType.int32, 2](0)
-        for side in range(2):
-            var share = self.share_of(before + Int32(side) * (units - 1))
-            # The boundary that is nearest in the item, if there is one.
-            var boundary = self.begin(share + 1 - Int32(side))
-            if boundary > before and boundary < before + units:
-                var unit = self.moved(boundary, before, units)
-                if side == 0 and unit == before:
-                    share += 1
-                if side == 1 and unit == before + units:
-                    share -= 1
-            if side == 0:
-                ends[0] = share
-            else:
-                ends[1] = share
-        return ends
+    def last_of(self, before: Int32, units: Int32) -> Int32:
+        """The last of the shares of an item of so many units after so many."""
+        var share = self.share_of(before + units - 1)
+        var begin = self.begin(share)
+        if begin > before and self.moved(begin, before, units) > begin:
+            share -= 1
+        return share
 
 
 struct Line(TrivialRegisterPassable):
