@@ -119,15 +119,21 @@ struct Exchange[D: Int, warps: Int](TrivialRegisterPassable):
     def join[dtype: DType](self, o: Ptr[dtype]):
         """Writes the eights of this block, when all have come; o is at the tile's first head.
 
-        Lane 8 p + i adds up element i of every fourth state from p, four at a time, so that their loads are under way
-        together.
+        Eight lanes add up an eight, an element each; with 2 blocks two times eight lanes share the states, with more
+        blocks all four. Loads are under way together: one after the other, each would wait for the one before.
         """
         comptime TOGETHER = 4
-        var lane = lane_anew()
-        var element = Int(lane & 7)
-        var part = Int(lane >> 3)
+        comptime assert Self.warps % TOGETHER == 0
+        var split = min(self.shift, 2)
+        var element = Int(lane_anew() & 7)
+        var lanes = Int(lane_anew() >> 3)
+        var part = lanes & ((1 << split) - 1)
+        var at_once = 4 >> split
         var states = self.states()
-        for n in range(warp_index(), self.eights(), Self.warps):
+        for start in range(
+            warp_index() * at_once, self.eights(), Self.warps * at_once
+        ):
+            var n = min(start + (lanes >> split), self.eights() - 1)
             var eight = (n << self.shift) + self.rank
             var head = Int(UInt32(eight) // UInt32(Self.D // 8))
             var stats = self.stats().unsafe_offset(head * states * 2)
@@ -135,19 +141,16 @@ struct Exchange[D: Int, warps: Int](TrivialRegisterPassable):
             var best = Float32.MIN_FINITE
             var numerator = Float32(0)
             var denominator = Float32(0)
-            for first in range(part, states, 4 * TOGETHER):
+            for first in range(part, states, TOGETHER << split):
                 var greatest = SIMD[F32, TOGETHER](Float32.MIN_FINITE)
                 var totals = SIMD[F32, TOGETHER](0)
                 var sums = SIMD[F32, TOGETHER](0)
                 comptime for u in range(TOGETHER):
-                    var s = first + 4 * u
-                    if s < states:
-                        var pair = stats.unsafe_load[width=2, alignment=8](
-                            s * 2
-                        )
-                        greatest[u] = pair[0]
-                        totals[u] = pair[1]
-                        sums[u] = eights[unsafe_offset=s * 8]
+                    var s = first + (u << split)
+                    var pair = stats.unsafe_load[width=2, alignment=8](s * 2)
+                    greatest[u] = pair[0]
+                    totals[u] = pair[1]
+                    sums[u] = eights[unsafe_offset=s * 8]
                 var most = max(best, greatest.reduce_max())
                 var factor = exp2(best - most)
                 var factors = exp2(greatest - most)
@@ -156,14 +159,15 @@ struct Exchange[D: Int, warps: Int](TrivialRegisterPassable):
                     denominator * factor + (totals * factors).reduce_add()
                 )
                 best = most
-            var most = max(best, warp.shuffle_xor(best, UInt32(8)))
-            most = max(most, warp.shuffle_xor(most, UInt32(16)))
-            var factor = exp2(best - most)
-            numerator *= factor
-            denominator *= factor
-            comptime for i in range(2):
-                numerator += warp.shuffle_xor(numerator, UInt32(8 << i))
-                denominator += warp.shuffle_xor(denominator, UInt32(8 << i))
+            for i in range(split):
+                var distance = UInt32(8 << i)
+                var most = max(best, warp.shuffle_xor(best, distance))
+                var factor = exp2(best - most)
+                numerator *= factor
+                denominator *= factor
+                numerator += warp.shuffle_xor(numerator, distance)
+                denominator += warp.shuffle_xor(denominator, distance)
+                best = most
             if part == 0:
                 var result = (
                     numerator / denominator if denominator > 0 else Float32(0)

@@ -2,9 +2,9 @@
 
     bfloat16, float16 on NVIDIA
         T = B, D a multiple of 8     one new token a request: bound by reading the cache
-            Hopper, more heads of B KH than blocks that run at once
+            Hopper, B KH above 128
                                      attention_decode_hopper_gpu.mojo    pages streamed by the copy engine, shared out evenly
-            Hopper, fewer            attention_decode_cluster_gpu.mojo   a cluster of blocks a head: one launch
+            Hopper else              attention_decode_cluster_gpu.mojo   a cluster of blocks a head, one launch
             before Hopper            attention_decode_gpu.mojo           pages loaded into registers
         D a multiple of 16           attention_prefill_gpu.mojo    tiles of queries: bound by arithmetic
             Hopper, D up to 128      attention_hopper_gpu.mojo     warpgroup products, copies by warps of their own
@@ -39,7 +39,7 @@ from .common import Ptr
 from max.gpu.host import DeviceContext
 
 comptime SHARED_OUT = 129
-"""Key/value heads of all requests from which an even share is worth its start (3 us more than the other kernel's)."""
+"""Key/value heads of all requests from which an even share is worth its start (4 us more than the other kernel's)."""
 
 comptime MIXED = 64
 """The same in a step that has prompts too: from here on its requests of one token are computed as in decoding."""
