@@ -2,9 +2,10 @@
 
     bfloat16, float16 on NVIDIA
         T = B, D a multiple of 8     one new token a request: bound by reading the cache
-            Hopper, 128 heads of B KH and more
+            Hopper, B KH above 128
                                      attention_decode_hopper_gpu.mojo    pages streamed by the copy engine, shared out evenly
-            else                     attention_decode_gpu.mojo           pages loaded into registers: starts sooner
+            Hopper else              attention_decode_cluster_gpu.mojo   a cluster of blocks a head, one launch
+            before Hopper            attention_decode_gpu.mojo           pages loaded into registers
         D a multiple of 16           attention_prefill_gpu.mojo    tiles of queries: bound by arithmetic
             Hopper, D up to 128      attention_hopper_gpu.mojo     warpgroup products, copies by warps of their own
                                      and the requests of one token in such a step as where T = B, if there are many
@@ -28,6 +29,7 @@ and 177, eight prompts of 512 39 and 76, sixteen of 128 14 and 21.)
 """
 
 from .attention import AttentionShape
+from .attention_decode_cluster_launch_gpu import attention_decode_cluster_gpu
 from .attention_decode_gpu import attention_decode_gpu
 from .attention_decode_hopper_gpu import attention_decode_hopper_gpu
 from .attention_prefill_gpu import attention_prefill_gpu
@@ -36,8 +38,8 @@ from .attention_simple_gpu import attention_simple_gpu
 from .common import Ptr
 from max.gpu.host import DeviceContext
 
-comptime SHARED_OUT = 128
-"""Key/value heads of all requests from which an even share is worth its start (3 us more than the other kernel's)."""
+comptime SHARED_OUT = 129
+"""Key/value heads of all requests from which an even share is worth its start (4 us more than the other kernel's)."""
 
 comptime MIXED = 64
 """The same in a step that has prompts too: from here on its requests of one token are computed as in decoding."""
@@ -76,18 +78,30 @@ def attention_gpu[
                             shape,
                             ctx,
                         )
-                        return
-                attention_decode_gpu[D](
-                    o,
-                    q,
-                    kv,
-                    row_offsets,
-                    context_lengths,
-                    page_table,
-                    scale,
-                    shape,
-                    ctx,
-                )
+                    else:
+                        attention_decode_cluster_gpu[D](
+                            o,
+                            q,
+                            kv,
+                            row_offsets,
+                            context_lengths,
+                            page_table,
+                            scale,
+                            shape,
+                            ctx,
+                        )
+                else:
+                    attention_decode_gpu[D](
+                        o,
+                        q,
+                        kv,
+                        row_offsets,
+                        context_lengths,
+                        page_table,
+                        scale,
+                        shape,
+                        ctx,
+                    )
                 return
         comptime if D % 16 == 0 and D <= 128 and DeviceContext.default_device_info.compute == 9.0:
             if hopper_serves(shape):

@@ -95,6 +95,19 @@ def warp_index() -> Int:
 
 
 @always_inline
+def lane_anew() -> Int32:
+    """The lane's number on an NVIDIA GPU, read again: what is computed from it is computed here, and not before a loop
+    and kept in registers.
+    """
+    return inlined_assembly[
+        "mov.u32 $0, %laneid;",
+        Int32,
+        constraints="=r",
+        has_side_effect=True,
+    ]()
+
+
+@always_inline
 def group_sum[lanes: Int](value: Float32) -> Float32:
     """Sums over aligned groups of `lanes` lanes (a power of two); every lane of the group gets the sum.
     """

@@ -77,14 +77,17 @@ def arrive_and_expect(barrier: Barriers, bytes: Int):
 
 
 @always_inline
-def wait_barrier(barrier: Barriers, phase: Int):
-    """Waits until the phase of this parity has ended; a new barrier is in phase 0.
+def wait_barrier[cluster: Bool = False](barrier: Barriers, phase: Int):
+    """Waits until the phase of this parity has ended; a new barrier is in phase 0. `cluster`: what other blocks of the
+    cluster have written is waited for.
     """
+    comptime scope = "cluster" if cluster else "cta"
     while True:
         var done = inlined_assembly[
-            (
-                "{ .reg .pred p; mbarrier.try_wait.parity.acquire.cta"
-                ".shared::cta.b64 p, [$1], $2; selp.b32 $0, 1, 0, p; }"
+            String(
+                "{ .reg .pred p; mbarrier.try_wait.parity.acquire.",
+                scope,
+                ".shared::cta.b64 p, [$1], $2; selp.b32 $0, 1, 0, p; }",
             ),
             Int32,
             constraints="=r,r,r,~{memory}",

@@ -140,10 +140,12 @@ def check_rope(k: Kernels, report: Report) -> None:
 
 
 def check_attention(k: Kernels, report: Report) -> None:
-    """Decode, prefill, mixed, windows, head ratios 1 to 16, page sizes 8 to 128, lengths around every boundary."""
+    """Decode, prefill, mixed, windows, head ratios 1 to 16, page sizes 1 to 128, lengths around every boundary."""
     decode = [[1], [2], [15], [16], [17], [63, 64, 65], [127, 128, 129, 1], [1000, 3, 511, 512, 513], [3000]]
     # More requests than lanes, and than a warp looks at together, of all lengths: items cut anywhere among the blocks.
     decode += [[1 + 7919 * i % 700 for i in range(n)] for n in (40, 300)]
+    # Few requests, of which one is long; rows of padding, which have no keys.
+    decode += [[9000, 1], [1 + 7919 * i % 3000 for i in range(15)], [0, 5, 0], [700, 0]]
     prefill = [
         ([5], [5]),
         ([64], [64]),
@@ -153,13 +155,17 @@ def check_attention(k: Kernels, report: Report) -> None:
         ([1000], [1000]),
         # Many requests of one token beside prompts: kernels of their own for the two.
         ([300, *[1] * 70, 129, 2, *[1] * 30], [300 + 97 * i % 500 for i in range(103)]),
+        # As many tokens as requests, but not one each.
+        ([3, 0, 1, 0], [70, 20, 300, 10]),
+        ([0, 2], [40, 2]),
     ]
     cases: list[tuple[list[int], list[int]]] = [([1] * len(c), c) for c in decode] + prefill
     heads = [(16, 8, 128, BF16), (32, 8, 128, BF16), (9, 3, 64, BF16), (4, 4, 80, BF16), (16, 1, 128, BF16)]
-    heads += [(6, 2, 96, F16), (4, 2, 128, F32), (4, 2, 18, BF16)]
+    heads += [(8, 8, 128, BF16), (8, 2, 256, BF16), (6, 2, 96, F16), (4, 2, 128, F32), (4, 2, 18, BF16)]
     for h, kh, dim, dtype in heads:
         for i, (new, contexts) in enumerate(cases):
-            page_size = (8, 16, 32, 64, 128)[i % 5]
+            few = set(new) == {1} and len(new) * kh < 128
+            page_size = (8, 16, 32, 64, 128, 4, 1)[i % 7] if few else (8, 16, 32, 64, 128)[i % 5]
             for window in (0, 40):
                 case = paged(new, contexts, h, kh, dim, page_size, dtype)
                 o = poison((sum(new), h, dim), dtype)

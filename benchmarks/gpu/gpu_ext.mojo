@@ -175,6 +175,7 @@ def PyInit_gpu_ext() abi("C") -> PythonObject:
         m.def_function[attention[128, B16]]("attention_128_bfloat16")
         m.def_function[attention[64, B16]]("attention_64_bfloat16")
         m.def_function[attention[80, B16]]("attention_80_bfloat16")
+        m.def_function[attention[256, B16]]("attention_256_bfloat16")
         m.def_function[attention[96, F16]]("attention_96_float16")
         m.def_function[attention[128, F32]]("attention_128_float32")
         m.def_function[attention[18, B16]]("attention_18_bfloat16")

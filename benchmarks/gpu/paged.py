@@ -51,7 +51,7 @@ def paged(new: list[int], contexts: list[int], heads: int, kv_heads: int, dim: i
     table = torch.zeros(len(new), max(counts) + spare, dtype=torch.int32, device="cuda")
     keys, values = [], []
     for b, (context, count) in enumerate(zip(contexts, counts, strict=True)):
-        own = torch.tensor(order[sum(counts[:b]) : sum(counts[:b]) + count], device="cuda")
+        own = torch.tensor(order[sum(counts[:b]) : sum(counts[:b]) + count], dtype=torch.long, device="cuda")
         table[b, :count] = own.int()
         both = randn(2, context, kv_heads, dim, dtype=dtype, scale=scale)
         j = torch.arange(context, device="cuda")

@@ -61,9 +61,12 @@ def check_sample(k: Kernels, report: Report) -> None:
 
 
 def check_attention(k: Kernels, report: Report) -> None:
-    """Decode whole and in ranges, prefill, mixed, windows, without tensor cores."""
+    """Decode in clusters of 1 to 16 blocks and shared out, prefill, mixed, windows, without tensor cores."""
     for new, contexts, heads, kv_heads, dim, page_size, dtype, window in [
         ([1, 1], [17, 300], 16, 8, 128, 16, BF16, 0),
+        ([1], [5000], 2, 1, 128, 16, BF16, 0),
+        ([1] * 8, [100, 0, 33, 1, 16, 17, 300, 40], 8, 8, 80, 4, BF16, 0),
+        ([2, 0], [40, 9], 16, 1, 256, 16, BF16, 0),
         ([1] * 80, [40] * 80, 16, 8, 128, 16, BF16, 0),
         ([1], [700], 9, 3, 64, 8, BF16, 40),
         ([65, 3, 1], [65, 10, 90], 16, 8, 128, 16, BF16, 0),

@@ -5,6 +5,9 @@ tests/kernels/test_ptx.py reads it. What Hopper alone has is left out for other 
 
 from kernels.argmax_gpu import argmax_gpu
 from kernels.attention import AttentionShape
+from kernels.attention_decode_cluster_launch_gpu import (
+    attention_decode_cluster_gpu,
+)
 from kernels.attention_decode_gpu import attention_decode_gpu
 from kernels.attention_decode_hopper_gpu import attention_decode_hopper_gpu
 from kernels.attention_hopper_gpu import attention_hopper_gpu
@@ -74,6 +77,9 @@ def main() raises:
     comptime if DeviceContext.default_device_info.compute >= 9.0:
         attention_decode_hopper_gpu[128](p, p, p, i, i, i, one, shape, ctx)
         attention_decode_hopper_gpu[80](p, p, p, i, i, i, one, shape, ctx)
+        attention_decode_cluster_gpu[128](p, p, p, i, i, i, one, shape, ctx)
+        attention_decode_cluster_gpu[80](p, p, p, i, i, i, one, shape, ctx)
+        attention_decode_cluster_gpu[256](p, p, p, i, i, i, one, shape, ctx)
     comptime if DeviceContext.default_device_info.compute == 9.0:
         var h = p.unsafe_bitcast[Float16]()
         attention_hopper_gpu[128](p, p, p, i, i, i, one, shape, ctx)

@@ -151,6 +151,21 @@ def test_pages_are_streamed_by_the_copy_engine_for_decoding_on_hopper(ptx: Ptx) 
         assert MMA in text
 
 
+def test_a_cluster_joins_what_few_requests_decode_on_hopper(ptx: Ptx) -> None:
+    """Blocks write into each other's shared memory, so that one launch does; keys come by asynchronous copies."""
+    if ptx.target != "sm_90a":
+        assert not any("attention_decode_cluster" in file for file in ptx.files)
+        return
+    for text in ptx.of("attention_decode_cluster"):
+        assert COPY_16.search(text)
+        assert SHARED_16.search(text)
+        assert MMA in text
+        assert "movmatrix.sync.aligned.m8n8.trans.b16" in text
+        assert "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32" in text
+        # Nobody writes into a block that has not begun; a block ends when it has what it waits for.
+        assert text.index("barrier.cluster.arrive") < text.index("barrier.cluster.wait") < text.index("st.async")
+
+
 def test_arrays_stay_in_registers(ptx: Ptx) -> None:
     """Of every kernel, every variant and every step."""
     assert len(ptx.files) > 40
@@ -180,5 +195,6 @@ def test_decode_kernels_start_while_the_one_before_ends(ptx: Ptx, name: str) -> 
 def test_pages_are_read_after_the_wait(ptx: Ptx) -> None:
     """A request may share pages that another one of the same step fills, in the kernel just before."""
     if ptx.target == "sm_90a":
-        for text in ptx.of("attention_decode_hopper"):
-            assert text.index("griddepcontrol.wait") < min(text.index("ld.global"), text.index("cp.async.bulk"))
+        for name in ("attention_decode_hopper", "attention_decode_cluster"):
+            for text in ptx.of(name):
+                assert text.index("griddepcontrol.wait") < min(text.index("ld.global"), text.index("cp.async"))
