@@ -25,7 +25,6 @@ SPILLS = {
     # instead of three decoding 32 requests of 2,048 tokens took 105 us instead of 115.
     ("sm_80", "mili_attention_decode_bfloat16_128_False"): 8,
     ("sm_80", "mili_attention_decode_bfloat16_128_True"): 8,
-    ("sm_90a", "mili_attention_decode_hopper_bfloat16_128"): 8,
 }
 """Bytes a thread that are known to leave the registers, by target and kernel. It may only become shorter."""
 
