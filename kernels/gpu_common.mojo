@@ -49,12 +49,33 @@ def early_launch() -> List[LaunchAttribute]:
 @always_inline
 def wait_for_previous():
     """Waits until all kernels queued before have ended and their writes are seen; then lets the next kernel start.
+    """
+    wait_for_results()
+    start_next()
+
+
+@always_inline
+def wait_for_results():
+    """Waits until all kernels queued before have ended and their writes are seen.
 
     Nothing where the GPU starts kernels in order. Assembly, not the intrinsic: it says that memory changes.
     """
     comptime if HAS_DEPENDENT_LAUNCH:
         inlined_assembly[
-            "griddepcontrol.wait; griddepcontrol.launch_dependents;",
+            "griddepcontrol.wait;",
+            NoneType,
+            constraints="~{memory}",
+            has_side_effect=True,
+        ]()
+
+
+@always_inline
+def start_next():
+    """Lets the next kernel start, as soon as all blocks have come here or ended; its own wait is for the end of this.
+    """
+    comptime if HAS_DEPENDENT_LAUNCH:
+        inlined_assembly[
+            "griddepcontrol.launch_dependents;",
             NoneType,
             constraints="~{memory}",
             has_side_effect=True,

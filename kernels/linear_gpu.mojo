@@ -1,12 +1,14 @@
 """Linear on a GPU: y = x @ w.T over row-major weights [N, K]; which kernel runs is decided here.
 
     bfloat16, float16 on NVIDIA, K a multiple of 8
-        M <= 16     linear_skinny_gpu.mojo    bound by reading w: loads to registers, tensor cores; M <= 4 from 40 MB of w on
-        more        linear_library_gpu.mojo   cuBLAS, where it is installed, else
-        M <= 64     linear_skinny_gpu.mojo
-        more        linear_hopper_gpu.mojo    bound by arithmetic: wgmma, on Hopper, where its tiles fill the GPU, else
-                    linear_tiled_gpu.mojo     tiles in shared memory, mma.sync
-    everything else linear_simple_gpu.mojo    float32 products
+        Hopper, M <= 128    linear_stream_gpu.mojo    bound by reading w: the copy engine, wgmma; of a small w to M = 256
+        M <= 16             linear_skinny_gpu.mojo    the same, loads to registers, mma.sync; on Hopper small w, M <= 8
+        more                linear_library_gpu.mojo   cuBLAS, where it is installed, else
+        M <= 64             linear_skinny_gpu.mojo
+        more                linear_hopper_gpu.mojo    bound by arithmetic: wgmma, on Hopper, where its tiles fill the GPU
+                            linear_stream_gpu.mojo    on Hopper, M <= 256, else
+                            linear_tiled_gpu.mojo     tiles in shared memory, mma.sync
+    everything else         linear_simple_gpu.mojo    float32 products
 
 The ladder (`kernels/steps/linear_*_gpu.mojo`, `python -m benchmarks.ladder linear --device gpu`): microseconds on an H100
 that copies 2,440 GB/s and does 717 TFLOP/s, N = 6144, K = 1024 in bfloat16, weights not in the cache:
@@ -28,6 +30,7 @@ from .linear_hopper_gpu import linear_hopper_gpu
 from .linear_library_gpu import linear_library_gpu
 from .linear_simple_gpu import linear_simple_gpu
 from .linear_skinny_gpu import linear_skinny_gpu
+from .linear_stream_gpu import MOST_ROWS, linear_stream_gpu
 from .linear_tiled_gpu import linear_tiled_gpu
 from max.gpu.host import DeviceContext
 from std.math import ceildiv
@@ -35,9 +38,22 @@ from std.math import ceildiv
 comptime SKINNY_ROWS = 64
 comptime LIBRARY_ROWS = 17
 comptime LARGE_LIBRARY_ROWS = 5
-"""The same where w is large: at 8 rows of Qwen3-8B's layers cuBLAS takes 0.87 to 0.95 of the time on an H100."""
+"""The same where w is large."""
 comptime LARGE = 20_000_000
 """Elements of such a w."""
+comptime STREAMED = 8_000_000
+"""Elements of w from which the copy engine is faster for 1 to 8 rows too: it starts later, but has more under way."""
+
+
+def streams(m: Int, n: Int, k: Int) -> Bool:
+    """Whether `linear_stream_gpu` is the fastest on Hopper, cuBLAS included."""
+    if n % 2 != 0:
+        return False
+    var small = n * k < STREAMED
+    if m <= 8:
+        return not small
+    # Of more than 128 rows w is read twice from the L2 cache, which pays where all blocks run at once.
+    return m <= 128 or small and m <= MOST_ROWS and n <= 4096
 
 
 def linear_gpu[
@@ -57,6 +73,11 @@ def linear_gpu[
         return
     comptime if DeviceContext.default_device_info.api == "cuda" and dtype.is_half_float():
         if k % 8 == 0:
+            comptime hopper = DeviceContext.default_device_info.compute == 9.0
+            comptime if hopper:
+                if streams(m, n, k):
+                    linear_stream_gpu(y, x, w, m, n, k, ctx)
+                    return
             comptime if library:
                 var least = (
                     LARGE_LIBRARY_ROWS if n * k >= LARGE else LIBRARY_ROWS
@@ -66,9 +87,12 @@ def linear_gpu[
             if m <= SKINNY_ROWS:
                 linear_skinny_gpu(y, x, w, m, n, k, ctx)
                 return
-            comptime if DeviceContext.default_device_info.compute == 9.0:
+            comptime if hopper:
                 if n % 2 == 0 and ceildiv(m, 128) * ceildiv(n, 128) >= 120:
                     linear_hopper_gpu(y, x, w, m, n, k, ctx)
+                    return
+                if n % 2 == 0 and m <= MOST_ROWS:
+                    linear_stream_gpu(y, x, w, m, n, k, ctx)
                     return
             linear_tiled_gpu(y, x, w, m, n, k, ctx)
             return

@@ -18,6 +18,7 @@ from .common import Ptr
 from .gpu_common import SharedPtr
 from max.gpu import barrier, lane_id
 from max.gpu.compute.mma import ld_matrix, mma
+from std.memory import bitcast
 from std.sys._assembly import inlined_assembly
 
 comptime TILE_K = 64
@@ -70,6 +71,19 @@ def wait_copies[pending: Int]():
         constraints="n,~{memory}",
         has_side_effect=True,
     ](Int32(pending))
+
+
+@always_inline
+def transposed[dtype: DType](pair: SIMD[dtype, 2]) -> SIMD[dtype, 2]:
+    """Transposes an 8 x 8 matrix of two-byte elements of which lane 4 g + t holds row g, columns 2 t and 2 t + 1.
+    """
+    var bits = inlined_assembly[
+        "movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;",
+        UInt32,
+        constraints="=r,r",
+        has_side_effect=True,
+    ](bitcast[DType.uint32, 1](pair))
+    return bitcast[dtype, 2](bits)
 
 
 @always_inline

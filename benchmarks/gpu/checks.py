@@ -71,6 +71,12 @@ def check_linear(k: Kernels, report: Report) -> None:
         w = randn(n, depth, scale=0.05)
         for m in (1, 2, 3, 7, 8, 9, 16, 17, 31, 32, 33, 64, 65, 96, 127, 128, 129, 256, 300, 1000):
             one_linear(k, report, randn(m, depth), w, BF16, BOUND[BF16])
+    for m in (4, 12, 20, 48, 80, 100, 129, 192, 255):
+        for n, depth in [(1024, 2048), (1002, 1096), (2048, 4096), (24576, 72)]:
+            one_linear(k, report, randn(m, depth), randn(n, depth, scale=0.05), BF16, BOUND[BF16])
+        for depth in (64, 520):
+            one_linear(k, report, randn(m, depth), randn(20000, depth, scale=0.05), F32, 1e-5)
+            one_linear(k, report, randn(m, depth, dtype=F16), randn(514, depth, dtype=F16, scale=0.05), F16, BOUND[F16])
     for m, n, depth in [(3, 1000, 576), (40, 1001, 1024), (130, 999, 576)]:
         one_linear(k, report, randn(m, depth), randn(n, depth, scale=0.05), F32, 1e-5)
     odd = [(1, 130, 200), (5, 576, 576), (40, 576, 576), (100, 257, 64), (128, 256, 512)]
@@ -80,6 +86,23 @@ def check_linear(k: Kernels, report: Report) -> None:
         one_linear(k, report, randn(m, depth, dtype=F32), randn(n, depth, dtype=F32, scale=0.05), F32, BOUND[F32])
     for m in (5, 40):
         one_linear(k, report, randn(m, 203), randn(64, 203, scale=0.05), BF16, BOUND[BF16])
+    for m, n, depth in [(8, 4096, 2048), (33, 1024, 3072), (100, 1024, 2048), (250, 1024, 2048), (128, 6144, 1024)]:
+        rows_alone(k, report, randn(m, depth), randn(n, depth, scale=0.05))
+
+
+def rows_alone(k: Kernels, report: Report, x: Tensor, w: Tensor) -> None:
+    """A row's results are the same to the bit whatever the other rows hold, infinities included, and every time."""
+    for own in (False, True):
+        y, again, other = (poison((x.shape[0], w.shape[0]), x.dtype) for _ in range(3))
+        row = x.shape[0] // 2
+        alone = torch.full_like(x, float("inf"))
+        alone[row] = x[row]
+        for target, source in ((y, x), (again, x), (other, alone)):
+            k.linear(target, source, w, own=own)
+        k.synchronize()
+        name = f"linear{' own' if own else ''} {x.shape[0]}x{w.shape[0]}x{x.shape[1]}"
+        report.equal(f"{name} twice", again, y)
+        report.equal(f"{name} row {row} alone", other[row], y[row])
 
 
 def one_linear(

@@ -33,6 +33,7 @@ STEPS: dict[str, dict[str, str]] = {
         "async": "asynchronous copies, stages",
         "wgmma": "Hopper's warpgroup products",
         "skinny": "few rows: weights to registers",
+        "stream": "few rows on Hopper: weights by the copy engine",
         "engine": "what the engine chooses",
     },
     "rms_norm": {
@@ -56,7 +57,7 @@ STEPS: dict[str, dict[str, str]] = {
     },
 }
 DEFAULT_ROWS = {"linear": [1, 8, 128, 2048], "rms_norm": [1, 256, 8192], "prefill": [512, 2048], "decode": [1, 32]}
-MOST_ROWS = {"skinny": 64}
+MOST_ROWS = {"skinny": 64, "stream": 256}
 """Steps that are made for few rows."""
 BOUND = 1.6e-2
 """Relative error in norm: roundings of the output and of probabilities to bfloat16."""
@@ -79,7 +80,7 @@ class Case:
 def linear(steps: Extension, rows: int) -> Case:
     """The gate and up matrix of Qwen3-0.6B, enough copies of it that none is in the cache."""
     n, k = 6144, 1024
-    copies = copies_for(2.0 * n * k, 16) if rows < 128 else 2
+    copies = copies_for(2.0 * n * k, 16) if rows < 1024 else 2
     x, y = randn(rows, k), torch.empty(rows, n, dtype=BF16, device="cuda")
     weights = [randn(n, k, scale=0.05) for _ in range(copies)]
     return Case(

@@ -12,6 +12,7 @@ from kernels.attention_simple_gpu import attention_simple_gpu
 from kernels.linear_gpu import linear_gpu
 from kernels.linear_hopper_gpu import linear_hopper_gpu
 from kernels.linear_skinny_gpu import linear_skinny_gpu
+from kernels.linear_stream_gpu import linear_stream_gpu
 from kernels.linear_tiled_gpu import linear_tiled_gpu
 from kernels.rms_norm_gpu import rms_norm_gpu
 from kernels.steps import (
@@ -92,6 +93,9 @@ def linear(a: PythonObject) raises -> PythonObject:
     comptime if HOPPER:
         if name == "wgmma":
             linear_hopper_gpu(y, x, w, m, columns, k, ctx)
+            return PythonObject(None)
+        elif name == "stream":
+            linear_stream_gpu(y, x, w, m, columns, k, ctx)
             return PythonObject(None)
     raise Error("linear has no step ", name, " on this GPU")
 

@@ -17,6 +17,7 @@ from kernels.embedding_gpu import gather_rows_gpu
 from kernels.linear_hopper_gpu import linear_hopper_gpu
 from kernels.linear_simple_gpu import linear_simple_gpu
 from kernels.linear_skinny_gpu import linear_skinny_gpu
+from kernels.linear_stream_gpu import linear_stream_gpu
 from kernels.linear_tiled_gpu import linear_tiled_gpu
 from kernels.resolve_tokens_gpu import resolve_tokens_gpu
 from kernels.rms_norm_gpu import add_rms_norm_gpu, rms_norm_gpu
@@ -65,6 +66,8 @@ def main() raises:
     linear_tiled_gpu(p, p, p, 1, 8, 8, ctx)
     comptime if DeviceContext.default_device_info.compute == 9.0:
         linear_hopper_gpu(p, p, p, 1, 8, 8, ctx)
+        linear_stream_gpu(p, p, p, 1, 8, 8, ctx)
+        linear_stream_gpu(f, p, p, 1, 8, 8, ctx)
     var shape = AttentionShape(
         tokens=1,
         requests=1,

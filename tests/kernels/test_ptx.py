@@ -97,6 +97,28 @@ def test_warpgroup_products_read_shared_memory_and_are_waited_for_once_a_step(pt
         assert "fence.proxy.async.shared::cta" in text
 
 
+def test_weights_are_streamed_by_the_copy_engine_and_asked_for_before_the_wait(ptx: Ptx) -> None:
+    """Before `griddepcontrol.wait` only boxes of w are asked for: x is what the kernel before writes."""
+    if ptx.target != "sm_90a":
+        assert not any("linear_stream" in file for file in ptx.files)
+        return
+    box = "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+    for rows in (8, 16, 32, 64, 128):
+        for text in ptx.of(f"linear_stream_bfloat16_bfloat16_{rows}"):
+            assert len(re.findall(rf"wgmma\.mma_async\.sync\.aligned\.m64n{rows}k16\.f32\.bf16\.bf16", text)) == 4
+            assert "mma.sync" not in text.replace("wgmma.mma_async.sync", "")
+            assert text.index(box) < text.index("griddepcontrol.wait")
+            assert "griddepcontrol.launch_dependents" in text
+            # A fence of the whole GPU at each barrier of the cluster would cost more than the exchange.
+            assert "barrier.cluster.arrive.release" not in text
+            first = text[: text.index("griddepcontrol.wait")]
+            assert len(re.findall(re.escape(box), first)) == 1  # in a loop, unrolled later by ptxas
+            assert "ld.global" not in text
+    for text in ptx.of("linear_stream_bfloat16_float32"):
+        assert "cluster" not in text.replace("shared::cluster.global", "").replace("init.release.cluster", "")
+    assert len(ptx.of("linear_stream_bfloat16_bfloat16")) == 3 * 5
+
+
 @pytest.mark.parametrize(
     ("name", "scores", "values"),
     [
