@@ -46,6 +46,7 @@ from .mma_gpu import commit_copies, wait_copies
 from max.gpu import (
     MAX_THREADS_PER_BLOCK_METADATA,
     WARP_SIZE,
+    barrier,
     block_idx,
     lane_id,
     thread_idx,
@@ -117,23 +118,23 @@ def attention_decode_cluster_kernel[
     )
     var key_tile = memory.unsafe_offset(warp_index() * 2 * TILE)
     var value_tile = key_tile.unsafe_offset(TILE)
-    var barrier = stack_allocation[
+    var full = stack_allocation[
         1, UInt64, address_space=AddressSpace.SHARED, alignment=8
     ]()
     var exchange = Exchange[D, WARPS](
         memory.unsafe_offset(WARPS * 2 * TILE)
         .unsafe_bitcast[Float32]()
         .unsafe_origin_cast[MutUntrackedOrigin](),
-        barrier,
+        full,
         rank,
         Int(blocks_shift),
         head_count,
     )
     if thread_idx.x == 0:
-        init_barrier(barrier, 1)
+        init_barrier(full, 1)
         fence_barriers()
-        arrive_and_expect(barrier, exchange.bytes())
-    syncwarp()
+        arrive_and_expect(full, exchange.bytes())
+    barrier()
     cluster_arrive()
     # Pages too: a request may share some that another one of this step has only now filled.
     wait_for_previous()
@@ -214,11 +215,11 @@ def attention_decode_cluster_kernel[
             fetch[True](n + 1)
             state.add_values(acc, values, weights, factors)
         exchange.send(acc, state)
-        wait_barrier[cluster=True](barrier, Int((token - first_token) & 1))
+        wait_barrier[cluster=True](full, Int((token - first_token) & 1))
         exchange.join(o.unsafe_offset((Int(token) * heads + head0) * D))
         if token + 1 < end_token:  # the places are read before they fill again
             if thread_idx.x == 0:
-                arrive_and_expect(barrier, exchange.bytes())
-            syncwarp()
+                arrive_and_expect(full, exchange.bytes())
+            barrier()
             cluster_arrive()
             cluster_wait()
