@@ -2,7 +2,7 @@
 
     bfloat16, float16 on NVIDIA
         T = B, D a multiple of 8     one new token a request: bound by reading the cache
-            Hopper, B KH above 128
+            Hopper, B KH above 128, pages of 2 keys and more
                                      attention_decode_hopper_gpu.mojo    pages streamed by the copy engine, shared out evenly
             Hopper else              attention_decode_cluster_gpu.mojo   a cluster of blocks a head, one launch
             before Hopper            attention_decode_gpu.mojo           pages loaded into registers
@@ -66,7 +66,10 @@ def attention_gpu[
         comptime if D % 8 == 0 and D <= 256:
             if shape.tokens == shape.requests:
                 comptime if DeviceContext.default_device_info.compute >= 9.0:
-                    if shape.requests * shape.kv_heads >= SHARED_OUT:
+                    if (
+                        shape.requests * shape.kv_heads >= SHARED_OUT
+                        and shape.page_size > 1
+                    ):
                         attention_decode_hopper_gpu[D](
                             o,
                             q,
@@ -105,7 +108,10 @@ def attention_gpu[
                 return
         comptime if D % 16 == 0 and D <= 128 and DeviceContext.default_device_info.compute == 9.0:
             if hopper_serves(shape):
-                var decodes = shape.requests * shape.kv_heads >= MIXED
+                var decodes = (
+                    shape.requests * shape.kv_heads >= MIXED
+                    and shape.page_size > 1
+                )
                 if decodes:  # requests of one token, and then the others
                     attention_decode_hopper_gpu[D](
                         o,
