@@ -4,10 +4,10 @@
         Hopper, M <= 128    linear_stream_gpu.mojo    bound by reading w: the copy engine, wgmma; of a small w to M = 256
         M <= 16             linear_skinny_gpu.mojo    the same, loads to registers, mma.sync; on Hopper small w, M <= 8
         more                linear_library_gpu.mojo   cuBLAS, where it is installed, else
+        Hopper, more        linear_hopper_gpu.mojo    bound by arithmetic: wgmma; where its tiles would not fill the GPU
+                            linear_stream_gpu.mojo    to M = 256
         M <= 64             linear_skinny_gpu.mojo
-        more                linear_hopper_gpu.mojo    bound by arithmetic: wgmma, on Hopper, where its tiles fill the GPU
-                            linear_stream_gpu.mojo    on Hopper, M <= 256, else
-                            linear_tiled_gpu.mojo     tiles in shared memory, mma.sync
+        more                linear_tiled_gpu.mojo     tiles in shared memory, mma.sync
     everything else         linear_simple_gpu.mojo    float32 products
 
 The ladder (`kernels/steps/linear_*_gpu.mojo`, `python -m benchmarks.ladder linear --device gpu`): microseconds on an H100
@@ -57,7 +57,11 @@ def streams(m: Int, n: Int, k: Int) -> Bool:
 
 
 def linear_gpu[
-    dtype: DType, out_dtype: DType, library: Bool = True
+    dtype: DType,
+    out_dtype: DType,
+    library: Bool = True,
+    N: Int = 0,
+    K: Int = 0,
 ](
     y: Ptr[out_dtype],
     x: Ptr[dtype],
@@ -68,15 +72,22 @@ def linear_gpu[
     ctx: DeviceContext,
 ) raises:
     """Writes y [m, n] = x [m, k] @ w.T for row-major w [n, k]; with `library` False by this project's kernels alone.
+
+    N and K, if not 0, are n and k, known when compiling: then only the kernels that this w needs are compiled.
     """
     if m == 0:
         return
     comptime if DeviceContext.default_device_info.api == "cuda" and dtype.is_half_float():
         if k % 8 == 0:
             comptime hopper = DeviceContext.default_device_info.compute == 9.0
+            # Whether the copy engine's kernel takes all rows up to 128 but, of a small w, the first 8.
+            comptime streamed = hopper and N > 0 and K > 0 and N % 2 == 0
+            comptime small = N * K < STREAMED
             comptime if hopper:
                 if streams(m, n, k):
-                    linear_stream_gpu(y, x, w, m, n, k, ctx)
+                    linear_stream_gpu[
+                        N=N, K=K, least=9 if streamed and small else 1
+                    ](y, x, w, m, n, k, ctx)
                     return
             comptime if library:
                 var least = (
@@ -84,16 +95,31 @@ def linear_gpu[
                 )
                 if m >= least and linear_library_gpu(y, x, w, m, n, k, ctx):
                     return
-            if m <= SKINNY_ROWS:
-                linear_skinny_gpu(y, x, w, m, n, k, ctx)
-                return
+            comptime if streamed:
+                comptime if small:
+                    if m <= 8:
+                        linear_skinny_gpu[N=N, K=K, most=8](
+                            y, x, w, m, n, k, ctx
+                        )
+                        return
+            else:
+                if m <= SKINNY_ROWS:
+                    linear_skinny_gpu(y, x, w, m, n, k, ctx)
+                    return
             comptime if hopper:
-                if n % 2 == 0 and ceildiv(m, 128) * ceildiv(n, 128) >= 120:
-                    linear_hopper_gpu(y, x, w, m, n, k, ctx)
+                if n % 2 == 0:
+                    if (
+                        m <= MOST_ROWS
+                        and ceildiv(m, 128) * ceildiv(n, 128) < 120
+                    ):
+                        linear_stream_gpu[N=N, K=K, least=129](
+                            y, x, w, m, n, k, ctx
+                        )
+                    else:
+                        linear_hopper_gpu(y, x, w, m, n, k, ctx)
                     return
-                if n % 2 == 0 and m <= MOST_ROWS:
-                    linear_stream_gpu(y, x, w, m, n, k, ctx)
-                    return
-            linear_tiled_gpu(y, x, w, m, n, k, ctx)
-            return
-    linear_simple_gpu(y, x, w, m, n, k, ctx)
+            comptime if not streamed:
+                linear_tiled_gpu(y, x, w, m, n, k, ctx)
+                return
+    comptime if K == 0 or K % 8 != 0 or not dtype.is_half_float():
+        linear_simple_gpu(y, x, w, m, n, k, ctx)

@@ -190,8 +190,15 @@ def linear_skinny_kernel[
             y[unsafe_offset=row * n + column] = total.cast[out_dtype]()
 
 
+def warps_of(n: Int, k: Int) -> Int:
+    """Warps of a block that share k."""
+    if n > 2048 or k <= 1024:
+        return 8
+    return 16 if k <= 2048 else 24
+
+
 def linear_skinny_gpu[
-    dtype: DType, out_dtype: DType
+    dtype: DType, out_dtype: DType, N: Int = 0, K: Int = 0, most: Int = 64
 ](
     y: Ptr[out_dtype],
     x: Ptr[dtype],
@@ -202,6 +209,8 @@ def linear_skinny_gpu[
     ctx: DeviceContext,
 ) raises:
     """Writes y [m, n] = x [m, k] @ w.T for m from 1 to 64 and k a multiple of 8.
+
+    N and K, if not 0, are n and k, and m is `most` or less: only what that needs is compiled.
     """
 
     def launch[
@@ -223,31 +232,43 @@ def linear_skinny_gpu[
             attributes=early_launch(),
         )
 
+    @always_inline
     def go[octets: Int, tiles: Int, warps: Int, unroll: Int]() raises {imm}:
-        if k <= warps * unroll * SLICE:
-            launch[octets, tiles, warps, unroll, True]()
+        comptime most_k = warps * unroll * SLICE
+        comptime if K > 0:
+            launch[octets, tiles, warps, unroll, K <= most_k]()
         else:
-            launch[octets, tiles, warps, unroll, False]()
+            if k <= most_k:
+                launch[octets, tiles, warps, unroll, True]()
+            else:
+                launch[octets, tiles, warps, unroll, False]()
 
+    @always_inline
     def few_rows[octets: Int]() raises {imm}:
         # With few columns the warps of a block share k among them, so that all SMs have enough under way.
-        if n > 4096:
-            go[octets, 2, 8, 4]()
-        elif n > 2048 or k <= 1024:
-            go[octets, 1, 8, 4]()
-        elif k <= 2048:
-            go[octets, 1, 16, 4]()
+        comptime if N > 0 and K > 0:
+            go[octets, 2 if N > 4096 else 1, warps_of(N, K), 4]()
         else:
-            go[octets, 1, 24, 4]()
+            var warps = warps_of(n, k)
+            if n > 4096:
+                go[octets, 2, 8, 4]()
+            elif warps == 8:
+                go[octets, 1, 8, 4]()
+            elif warps == 16:
+                go[octets, 1, 16, 4]()
+            else:
+                go[octets, 1, 24, 4]()
 
     if m <= 8:
         few_rows[1]()
-    elif m <= 16:
-        few_rows[2]()
-    elif m <= 32:
-        if n >= 8192:
-            go[4, 4, 8, 2]()
+        return
+    comptime if most > 8:
+        if m <= 16:
+            few_rows[2]()
+        elif m <= 32:
+            if n >= 8192:
+                go[4, 4, 8, 2]()
+            else:
+                go[4, 2, 8, 2]()
         else:
-            go[4, 2, 8, 2]()
-    else:
-        go[8, 2, 8, 2]()
+            go[8, 2, 8, 2]()

@@ -50,7 +50,7 @@ comptime MANY_WAVES_BYTES = 75 * 1024
 
 
 def linear_stream_gpu[
-    dtype: DType, out_dtype: DType
+    dtype: DType, out_dtype: DType, N: Int = 0, K: Int = 0, least: Int = 1
 ](
     y: Ptr[out_dtype],
     x: Ptr[dtype],
@@ -61,6 +61,8 @@ def linear_stream_gpu[
     ctx: DeviceContext,
 ) raises:
     """Writes y [m, n] = x [m, k] @ w.T for two-byte elements, m from 1 to 256, k a multiple of 8 and an even n.
+
+    N and K, if not 0, are n and k, and m is `least` or more: only what that needs is compiled.
     """
 
     @always_inline
@@ -72,6 +74,13 @@ def linear_stream_gpu[
         # Sums in float32 are logits, of which there are always many.
         comptime if out_dtype == DType.float32:
             go[rows, 1]()
+        elif N > 0 and K > 0:
+            comptime if rows == MOST_ROWS // 2:
+                if m > rows:
+                    go[rows, split_of(2 * ceildiv(N, TILE), K)]()
+                    return
+            comptime if least <= rows:
+                go[rows, split_of(ceildiv(N, TILE), K)]()
         else:
             var split = split_of(ceildiv(n, TILE) * ceildiv(m, rows), k)
             if split == 1:
@@ -81,16 +90,21 @@ def linear_stream_gpu[
             else:
                 go[rows, 4]()
 
-    if m <= 8:
-        split_over[8]()
-    elif m <= 16:
-        split_over[16]()
-    elif m <= 32:
-        split_over[32]()
-    elif m <= 64:
-        split_over[64]()
-    else:
-        split_over[128]()
+    comptime if least <= 8:
+        if m <= 8:
+            split_over[8]()
+            return
+    comptime if least <= 64:
+        if m <= 16:
+            split_over[16]()
+            return
+        if m <= 32:
+            split_over[32]()
+            return
+        if m <= 64:
+            split_over[64]()
+            return
+    split_over[128]()
 
 
 def split_of(tiles: Int, k: Int) -> Int:

@@ -129,12 +129,19 @@ struct GatherRows:
 
 @register("mili_linear")
 struct Linear:
-    """Product y [M, N] = x [M, K] @ w.T; w is packed on the CPU, [N, K] on a GPU; y in dtype or float32.
+    """Product y [M, N] = x [M, K] @ w.T; w is packed on the CPU, [N, K] on a GPU; y in dtype or float32. The parameters
+    n and k say N and K where the graph knows them.
     """
 
     @staticmethod
     def execute[
-        dtype: DType, out_dtype: DType, rank: Int, //, target: StaticString
+        dtype: DType,
+        out_dtype: DType,
+        rank: Int,
+        //,
+        n: Int,
+        k: Int,
+        target: StaticString,
     ](
         y: OutputTensor[dtype=out_dtype, rank=2, ...],
         x: InputTensor[dtype=dtype, rank=2, ...],
@@ -142,8 +149,8 @@ struct Linear:
         ctx: DeviceContext,
     ) raises:
         var m = x.dim_size[0]()
-        var k = x.dim_size[1]()
-        var n = y.dim_size[1]()
+        var depth = x.dim_size[1]()
+        var columns = y.dim_size[1]()
         check_equal("mili_linear: rows of y", y.dim_size[0](), m)
         var y_ptr = y.unsafe_ptr().as_unsafe_any_origin()
         var x_ptr = x.unsafe_ptr().as_unsafe_any_origin()
@@ -152,16 +159,16 @@ struct Linear:
             check_equal(
                 "mili_linear: blocks of packed w",
                 w.dim_size[0](),
-                ceildiv(n, LANES),
+                ceildiv(columns, LANES),
             )
             check_packed[dtype, rank](
-                "mili_linear: packed columns of w", w.dim_size[1](), k
+                "mili_linear: packed columns of w", w.dim_size[1](), depth
             )
-            linear_cpu(y_ptr, x_ptr, w_ptr, m, n, k)
+            linear_cpu(y_ptr, x_ptr, w_ptr, m, columns, depth)
         else:
-            check_equal("mili_linear: rows of w", w.dim_size[0](), n)
-            check_equal("mili_linear: columns of w", w.dim_size[1](), k)
-            linear_gpu(y_ptr, x_ptr, w_ptr, m, n, k, ctx)
+            check_equal("mili_linear: rows of w", w.dim_size[0](), columns)
+            check_equal("mili_linear: columns of w", w.dim_size[1](), depth)
+            linear_gpu[N=n, K=k](y_ptr, x_ptr, w_ptr, m, columns, depth, ctx)
 
 
 @register("mili_swiglu")

@@ -72,7 +72,11 @@ def linear(x: TensorValue, w: Weight, n: int | Dim, out_dtype: DType | None = No
     if kind not in (x.dtype, DType.float32):
         raise ValueError(f"linear: out_dtype is {kind}; it must be {x.dtype} or float32")
     out = TensorType(kind, [x.shape[0], n], x.device)
-    return ops.custom("mili_linear", x.device, [x, w], [out])[0].tensor
+    # On a GPU only the kernels are compiled that a matrix of this size needs.
+    known = {"n": 0, "k": 0}
+    if x.device.is_gpu() and isinstance(out.shape[1], StaticDim) and isinstance(x.shape[1], StaticDim):
+        known = {"n": int(out.shape[1]), "k": int(x.shape[1])}
+    return ops.custom("mili_linear", x.device, [x, w], [out], known)[0].tensor
 
 
 def qk_norm_rope_write(
