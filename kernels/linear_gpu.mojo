@@ -11,18 +11,19 @@
     everything else         linear_simple_gpu.mojo    float32 products
 
 The ladder (`kernels/steps/linear_*_gpu.mojo`, `python -m benchmarks.ladder linear --device gpu`): microseconds on an H100
-that copies 2,440 GB/s and does 717 TFLOP/s, N = 6144, K = 1024 in bfloat16, weights not in the cache:
+that copies 2,430 GB/s and does 749 TFLOP/s, N = 6144, K = 1024 in bfloat16, w not in the cache:
 
-    rows                                     1          8        128       2048
-    one thread an output                  68.7        269      3,184     51,485
-    one warp an output, 16-byte loads      6.5       18.9        239      3,871
-    64 x 64 tiles in shared memory        64.2       63.3       80.6        856    30 TFLOP/s: float32 units
-    tensor cores                          21.3       21.4       24.8        196
-    asynchronous copies, stages           21.2       19.8       10.9       95.5
-    wgmma                                 22.7       21.7        9.8       60.6    425 TFLOP/s
-    weights straight to registers          7.0        7.1                          linear_skinny_gpu.mojo, for few rows
-    what is chosen here                    7.0        7.1        5.8       39.3    cuBLAS for the last two
-    PyTorch 2.11                           7.1        7.1        5.8       42.4
+    rows                                     1          8         64        128       2048
+    one thread an output                  68.2        269      1,582      3,323     51,494
+    one warp an output, 16-byte loads      6.4       18.8        123        246      3,860
+    64 x 64 tiles in shared memory        64.2       63.6       63.9       91.1        859    30 TFLOP/s: float32 units
+    tensor cores                          21.3       21.3       26.8       27.9        197
+    asynchronous copies, stages           21.1       19.7        9.2       11.3       95.2
+    wgmma                                 23.4       22.9       16.9       10.9       59.9    430 TFLOP/s
+    weights straight to registers          4.9        5.0       14.4                          linear_skinny_gpu.mojo
+    weights by the copy engine             5.2        5.3        5.3        6.5               linear_stream_gpu.mojo
+    what is chosen here                    4.9        5.0        5.3        6.5       39.4    cuBLAS for the last
+    PyTorch 2.11                           7.0        7.0        7.3        7.1       42.9
 """
 
 from .common import Ptr

@@ -25,6 +25,20 @@ What is chosen, as measured on an H100 (132 SMs; matrices of Qwen3-0.6B and Qwen
               else 75 KB, so that three blocks share an SM and cover each other's beginning and end
     late      from 65 rows on the next kernel may start only when the last stage has been asked for, so that its weights
               do not delay this one's x, which then is as many bytes as w
+
+Time by cuBLAS's, one product after another in a captured graph, w not in the cache (`benchmarks.gpu.run_all`):
+
+    rows                   8     16     32     64    128    256
+    0.6B  qkv                  0.76   0.78   0.70   0.91   0.96          blocks read rows / 64 times as many bytes of x as
+          o                    0.51   0.52   0.60   0.77   0.83          of w, which limits from 128 rows on
+          gate_up              0.76   0.76   0.81   0.96
+          down                 0.51   0.51   0.55   0.78   0.80
+          head          0.92   0.93   0.92   0.92   0.96
+    8B    qkv           0.84   0.86   0.87   0.96   1.00
+          o             0.77   0.77   0.87   0.90   0.99
+          gate_up       0.92   0.93   0.93   0.95   0.98
+          down          0.88   0.96   0.87   0.88   1.00
+          head          0.93   0.94   0.94   0.94   0.96
 """
 
 from .common import Ptr

@@ -56,7 +56,7 @@ STEPS: dict[str, dict[str, str]] = {
         "engine": "pages streamed by the copy engine: the engine's",
     },
 }
-DEFAULT_ROWS = {"linear": [1, 8, 128, 2048], "rms_norm": [1, 256, 8192], "prefill": [512, 2048], "decode": [1, 32]}
+DEFAULT_ROWS = {"linear": [1, 8, 64, 128, 2048], "rms_norm": [1, 256, 8192], "prefill": [512, 2048], "decode": [1, 32]}
 MOST_ROWS = {"skinny": 64, "stream": 256}
 """Steps that are made for few rows."""
 BOUND = 1.6e-2
