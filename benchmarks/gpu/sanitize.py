@@ -31,6 +31,7 @@ def products(k: Kernels, report: Report, shapes: list[tuple[int, int, int, torch
 def check_products(k: Kernels, report: Report) -> None:
     """The project's kernels for a few rows, tiles with mma.sync, and products without tensor cores."""
     few = [(1, 130, 200, BF16), (9, 1000, 576, BF16), (33, 256, 64, F16), (64, 130, 200, BF16)]
+    few += [(33, 512, 1024, BF16), (100, 130, 1024, BF16)]  # k split over the blocks of a cluster
     products(k, report, [*few, (70, 257, 136, BF16), (5, 50, 33, F32), (40, 64, 203, BF16)], own=True)
 
 
@@ -68,6 +69,7 @@ def check_attention(k: Kernels, report: Report) -> None:
         ([1] * 8, [100, 0, 33, 1, 16, 17, 300, 40], 8, 8, 80, 4, BF16, 0),
         ([2, 0], [40, 9], 16, 1, 256, 16, BF16, 0),
         ([1] * 80, [40] * 80, 16, 8, 128, 16, BF16, 0),
+        ([1] * 70, [1000 + 7 * i for i in range(70)], 16, 8, 128, 16, BF16, 0),
         ([1], [700], 9, 3, 64, 8, BF16, 40),
         ([65, 3, 1], [65, 10, 90], 16, 8, 128, 16, BF16, 0),
         ([70], [200], 4, 4, 80, 32, BF16, 40),

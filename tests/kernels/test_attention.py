@@ -55,7 +55,7 @@ def expected_and_bound(kernels: Kernels, heads: Heads, q: Any, kv: Any, batch: R
 
 
 @every_heads
-@pytest.mark.parametrize("requests", [3, 160])
+@pytest.mark.parametrize("requests", [3, 300])
 def test_padding_rows_are_zero_and_change_nothing(kernels: Kernels, heads: Heads, requests: int) -> None:
     """Rows without a context, as captured decode steps are padded with, beside requests of all lengths."""
     rng = np.random.default_rng(requests)
