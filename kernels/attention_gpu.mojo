@@ -19,8 +19,8 @@ prompt, decode of so many requests at 2,048 tokens:
     one thread a query head              2,109          12,778      10,931       17,540
     one block a query head                 218           3,017         161          185
     keys in shared memory, 64 rows         252           1,682
-    tensor cores                            24             133        10.1          105
-    what the engine chooses on Hopper     12.7              39        10.1          102
+    tensor cores                            24             133        10.1          106
+    what the engine chooses on Hopper     12.7              39         6.0           95
     PyTorch 2.11                          12.3              51         9.3           92
 
 (benchmarks/results/2026-11-26_h100_ladders.json; prefill by tensor cores is of 2026-11-26_h100_prefill_variants.json.
