@@ -15,7 +15,7 @@ values weighted by the same. With m the greatest of all m_i:
     places       2s + 1 (its beginning), then 2 (s + 1), 2 (s + 2), ...
 """
 
-from .attention_decode_fetch_gpu import Header
+from .attention_decode_ring_gpu import Header
 from .attention_decode_tile_gpu import GROUP, joined_state
 from .common import Ptr
 from .gpu_common import SharedPtr, load_vector, wait_for_previous, warp_index

@@ -31,7 +31,7 @@ and 177, eight prompts of 512 39 and 76, sixteen of 128 14 and 21.)
 from .attention import AttentionShape
 from .attention_decode_cluster_launch_gpu import attention_decode_cluster_gpu
 from .attention_decode_gpu import attention_decode_gpu
-from .attention_decode_hopper_gpu import attention_decode_hopper_gpu
+from .attention_decode_hopper_launch_gpu import attention_decode_hopper_gpu
 from .attention_prefill_gpu import attention_prefill_gpu
 from .attention_hopper_gpu import attention_hopper_gpu, hopper_serves
 from .attention_simple_gpu import attention_simple_gpu

@@ -9,7 +9,9 @@ from kernels.attention_decode_cluster_launch_gpu import (
     attention_decode_cluster_gpu,
 )
 from kernels.attention_decode_gpu import attention_decode_gpu
-from kernels.attention_decode_hopper_gpu import attention_decode_hopper_gpu
+from kernels.attention_decode_hopper_launch_gpu import (
+    attention_decode_hopper_gpu,
+)
 from kernels.attention_hopper_gpu import attention_hopper_gpu
 from kernels.attention_prefill_gpu import attention_prefill_gpu
 from kernels.attention_simple_gpu import attention_simple_gpu
