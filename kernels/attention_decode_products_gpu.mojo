@@ -12,29 +12,13 @@ registers.
 """
 
 from .attention_decode_tile_gpu import key_slices, value_chunks
-from .gpu_common import Registers, group_sum
-from .mma_gpu import mma_16x8x16
+from .gpu_common import Registers
+from .mma_gpu import mma_16x8x16, transposed
 from max.gpu import lane_id
 from max.gpu.primitives import warp
 from std.math import exp2
-from std.memory import bitcast
-from std.sys._assembly import inlined_assembly
 
 comptime F32 = DType.float32
-
-
-@always_inline
-def transposed[dtype: DType](value: SIMD[dtype, 2]) -> SIMD[dtype, 2]:
-    """Elements [g][2t, 2t+1] of an 8 x 8 matrix, lane 4 g + t having them, become [2t, 2t+1][g].
-    """
-    return bitcast[dtype, 2](
-        inlined_assembly[
-            "movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;",
-            Int32,
-            constraints="=r,r",
-            has_side_effect=True,
-        ](bitcast[DType.int32, 1](value))
-    )
 
 
 @always_inline

@@ -10,6 +10,14 @@ comptime BLOCKS = 8
 comptime Array = Pointer[Int32, MutAnyOrigin]
 
 
+def shares_of(units: Array, items: Int) -> Shares[BLOCKS]:
+    """The shares of a line of items of so many units."""
+    var all = Int32(0)
+    for i in range(items):
+        all += units[unsafe_offset=i]
+    return Shares[BLOCKS](all)
+
+
 def begins(
     units: PythonObject, items: PythonObject, out_: PythonObject
 ) raises -> PythonObject:
@@ -18,11 +26,7 @@ def begins(
     """
     var lengths = Array(unsafe_from_address=Int(py=units))
     var result = Array(unsafe_from_address=Int(py=out_))
-    var n = Int(py=items)
-    var all = Int32(0)
-    for i in range(n):
-        all += lengths[unsafe_offset=i]
-    var shares = Shares[BLOCKS](all)
+    var shares = shares_of(lengths, Int(py=items))
     var item = 0
     var before = Int32(0)
     for s in range(Int(shares.count)):
@@ -39,21 +43,18 @@ def begins(
 def lasts(
     units: PythonObject, items: PythonObject, out_: PythonObject
 ) raises -> PythonObject:
-    """Writes the last share of each item, as `begins`."""
+    """Writes the last share of each item, as `begins`; returns the units of all.
+    """
     var lengths = Array(unsafe_from_address=Int(py=units))
     var result = Array(unsafe_from_address=Int(py=out_))
-    var n = Int(py=items)
-    var all = Int32(0)
-    for i in range(n):
-        all += lengths[unsafe_offset=i]
-    var shares = Shares[BLOCKS](all)
+    var shares = shares_of(lengths, Int(py=items))
     var before = Int32(0)
-    for i in range(n):
+    for i in range(Int(py=items)):
         result[unsafe_offset=i] = shares.last_of(
             before, lengths[unsafe_offset=i]
         )
         before += lengths[unsafe_offset=i]
-    return PythonObject(Int(all))
+    return PythonObject(Int(shares.all))
 
 
 def most() raises -> PythonObject:
