@@ -143,7 +143,7 @@ def attention_decode_hopper_kernel[
     if thread_idx.x == 0:
         comptime for s in range(STAGES):
             init_barrier(barriers.unsafe_offset(s), 1)
-            init_barrier(barriers.unsafe_offset(STAGES + s), WARPS)
+            init_barrier(barriers.unsafe_offset(STAGES + s), CONSUMERS)
         fence_barriers()
     barrier()
     var lengths = Lengths(
@@ -174,7 +174,6 @@ def attention_decode_hopper_kernel[
     var states = memory.unsafe_offset(STAGES * Ring[D, dtype].STAGE)
     var warp_sums = states.unsafe_bitcast[Float32]().as_unsafe_any_origin()
     var warp_stats = warp_sums.unsafe_offset(WARPS * GROUP * D)
-    var lane = Int(lane_id())
     var row0 = warp_index() * 16
     var query = stack_allocation[key_slices[D](), SIMD[dtype, 8]]()
     var keys = stack_allocation[2 * key_slices[D](), SIMD[dtype, 8]]()
@@ -223,9 +222,7 @@ def attention_decode_hopper_kernel[
                 begin,
                 end,
             )
-        syncwarp()
-        if lane == 0:
-            arrive(ring.empty())
+        arrive(ring.empty())
         ring.uses += 1
         if header.flags & LAST != 0:
             named_barrier[Int32(CONSUMERS)](1)  # the states before are read
