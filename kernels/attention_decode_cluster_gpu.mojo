@@ -1,4 +1,4 @@
-"""Attention of one new token for few requests on Hopper: a cluster of blocks a request and key/value head, one launch.
+"""Attention of one new token a request on Hopper: a cluster of blocks a request and key/value head, one launch.
 
 Time is the time to start, to read keys and values once, and to join. A cluster of C blocks of W warps takes one tile of
 query heads of one request; warp s of its S = C W warps takes keys in sixteens, every S-th of them:
@@ -10,10 +10,11 @@ query heads of one request; warp s of its S = C W warps takes keys in sixteens, 
     a warp's tiles          | K 16 x D | V 16 x D |     attention_decode_pages_gpu.mojo: the next sixteen is on its way while
                                                         this one is computed; no warp waits for another until the end
     products                attention_decode_products_gpu.mojo
-    join                    attention_decode_exchange_gpu.mojo: each warp sends its state into the shared memory of the
-                            blocks of the cluster, which join a share of it each
+    join                    attention_decode_exchange_gpu.mojo: the warps of a block, then the blocks of the cluster
 
-How many sixteens a warp has is found on the device, so a captured graph stays valid when contexts grow.
+Where there are more clusters than the GPU can hold, a block that ends makes room for the next: an SM holds 16 warps, blocks
+of four, so that one starts or joins while three read. How many sixteens a warp has is found on the device, so a captured
+graph stays valid when contexts grow. The ladder and how C and W are chosen: attention_decode_cluster_launch_gpu.mojo.
 """
 
 from .attention_decode_exchange_gpu import Exchange, exchange_bytes
@@ -30,6 +31,7 @@ from .attention_decode_tile_gpu import (
     load_query,
     value_chunks,
 )
+from .cluster_gpu import cluster_arrive, cluster_wait
 from .common import Ptr
 from .gpu_common import (
     SharedPtr,
@@ -52,8 +54,9 @@ from max.gpu import (
     thread_idx,
 )
 from max.gpu.memory import AddressSpace, external_memory
-from max.gpu.primitives.cluster import cluster_arrive, cluster_wait
+from max.gpu.primitives.cluster import cluster_arrive as cluster_arrive_release
 from max.gpu.sync import syncwarp
+from std.bit import count_trailing_zeros
 from std.math import ceildiv
 from std.math.constants import log2e
 from std.memory import stack_allocation
@@ -61,26 +64,28 @@ from std.sys import size_of
 from std.utils import StaticTuple
 
 
-comptime WARPS = 8
-comptime ROUND_SHIFT = 7
-"""Log2 of the keys that a block takes at a time: sixteen a warp."""
+def warps_per_sm(dim: Int) -> Int:
+    """Warps whose registers an SM holds."""
+    return 16 if dim <= 128 else 8
 
 
-def shared_bytes[D: Int, dtype: DType](heads: Int, blocks: Int) -> Int:
+def shared_bytes[
+    D: Int, dtype: DType, warps: Int
+](heads: Int, blocks: Int) -> Int:
     """A block's tiles of keys and values, and its places in the exchange."""
-    comptime tiles = WARPS * 2 * tile_size[D]() * size_of[dtype]()
-    return tiles + exchange_bytes(D, heads, WARPS, blocks)
+    comptime tiles = warps * 2 * tile_size[D]() * size_of[dtype]()
+    return tiles + exchange_bytes(D, heads, blocks)
 
 
 @__llvm_metadata(
     MAX_THREADS_PER_BLOCK_METADATA=StaticTuple[Int32, 1](
-        Int32(WARPS * WARP_SIZE)
+        Int32(warps * WARP_SIZE)
     ),
-    `nvvm.minctasm`=SIMDLength(2 if D <= 128 else 1),
+    `nvvm.minctasm`=SIMDLength(warps_per_sm(D) // warps),
 )
-@__name(t"mili_attention_decode_cluster_{dtype}_{D}")
+@__name(t"mili_attention_decode_cluster_{dtype}_{D}_{warps}")
 def attention_decode_cluster_kernel[
-    D: Int, dtype: DType
+    D: Int, dtype: DType, warps: Int
 ](
     o: Ptr[dtype],
     q: Ptr[dtype],
@@ -95,10 +100,16 @@ def attention_decode_cluster_kernel[
     table_width: Int32,
     window: Int32,
     blocks_shift: Int32,
+    mixed: Int32,
 ):
     """Block (r, c, b): block r of the cluster of request b and the c-th tile of query heads; 8 divides D.
+
+    mixed: requests of more than one new token are left out.
     """
     comptime TILE = tile_size[D]()
+    comptime assert warps.is_power_of_two()
+    # Log2 of the keys that a block takes at a time: sixteen a warp.
+    comptime ROUND_SHIFT = Int32(4 + count_trailing_zeros(warps))
     var heads = Int(heads_)
     var group = heads // Int(kv_heads)
     var tiles = ceildiv(group, GROUP)
@@ -121,8 +132,12 @@ def attention_decode_cluster_kernel[
     var full = stack_allocation[
         1, UInt64, address_space=AddressSpace.SHARED, alignment=8
     ]()
-    var exchange = Exchange[D, WARPS](
-        memory.unsafe_offset(WARPS * 2 * TILE)
+    var exchange = Exchange[D, warps](
+        memory.unsafe_bitcast[Float32]().unsafe_origin_cast[
+            MutUntrackedOrigin
+        ](),
+        2 * TILE * size_of[dtype]() // 4,
+        memory.unsafe_offset(warps * 2 * TILE)
         .unsafe_bitcast[Float32]()
         .unsafe_origin_cast[MutUntrackedOrigin](),
         full,
@@ -130,14 +145,15 @@ def attention_decode_cluster_kernel[
         Int(blocks_shift),
         head_count,
     )
-    if thread_idx.x == 0:
-        init_barrier(full, 1)
-        fence_barriers()
-        arrive_and_expect(full, exchange.bytes())
-    barrier()
-    cluster_arrive()
-    # Pages too: a request may share some that another one of this step has only now filled.
-    wait_for_previous()
+    var alone = blocks_shift == 0
+    if not alone:
+        if thread_idx.x == 0:
+            init_barrier(full, 1)
+            fence_barriers()
+        barrier()
+        if thread_idx.x == 0:
+            arrive_and_expect(full, exchange.bytes())
+        cluster_arrive()
     var number = Int32((warp_index() << Int(blocks_shift)) + rank)
     var pages = Pages[D, dtype](
         kv.unsafe_origin_cast[MutUntrackedOrigin](),
@@ -157,7 +173,12 @@ def attention_decode_cluster_kernel[
     var first_token = row_offsets[unsafe_offset=b]
     var end_token = row_offsets[unsafe_offset=b + 1]
     var length = context_lengths[unsafe_offset=b]
-    cluster_wait()  # all blocks of the cluster have their barriers
+    if not alone:
+        cluster_wait()  # all blocks have their barriers
+    # Pages too: a request may share some that another one of this step has only now filled.
+    wait_for_previous()
+    if mixed != 0 and end_token - first_token != 1:
+        return
 
     var query = stack_allocation[key_slices[D](), SIMD[dtype, 8]]()
     var acc = stack_allocation[4 * value_chunks[D](), SIMD[F32, 4]]()
@@ -214,12 +235,19 @@ def attention_decode_cluster_kernel[
             syncwarp()
             fetch[True](n + 1)
             state.add_values(acc, values, weights, factors)
-        exchange.send(acc, state)
-        wait_barrier[cluster=True](full, Int((token - first_token) & 1))
-        exchange.join(o.unsafe_offset((Int(token) * heads + head0) * D))
-        if token + 1 < end_token:  # the places are read before they fill again
-            if thread_idx.x == 0:
+        exchange.leave(acc, state)
+        barrier()
+        var row = o.unsafe_offset((Int(token) * heads + head0) * D)
+        exchange.join_warps(row)
+        if not alone:
+            wait_barrier[cluster=True](full, Int((token - first_token) & 1))
+            exchange.join_blocks(row)
+        if (
+            token + 1 < end_token
+        ):  # states and places are read before they are written again
+            if not alone and thread_idx.x == 0:
                 arrive_and_expect(full, exchange.bytes())
             barrier()
-            cluster_arrive()
-            cluster_wait()
+            if not alone:
+                cluster_arrive_release()
+                cluster_wait()

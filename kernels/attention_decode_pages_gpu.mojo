@@ -106,7 +106,7 @@ struct Pages[D: Int, dtype: DType](TrivialRegisterPassable):
                     row = (lane + Int32(i * WARP_SIZE)) // Int32(chunks)
                     chunk = (lane + Int32(i * WARP_SIZE)) % Int32(chunks)
                 if 16 * chunks % WARP_SIZE == 0 or row < 16:
-                    copy_async_16(
+                    copy_async_16[once=True](
                         tile.unsafe_offset(
                             tile_offset[Self.D, values](row, chunk)
                         ),
@@ -123,7 +123,7 @@ struct Pages[D: Int, dtype: DType](TrivialRegisterPassable):
                 self.place, UInt32(first + (row >> bits))
             ) + (row & ((Int32(1) << bits) - 1))
             if row < 16:
-                copy_async_16(
+                copy_async_16[once=True](
                     tile.unsafe_offset(tile_offset[Self.D, values](row, chunk)),
                     source.unsafe_offset(
                         Int(place) * Self.D + Int(chunk) * 8

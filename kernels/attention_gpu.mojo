@@ -2,10 +2,8 @@
 
     bfloat16, float16 on NVIDIA
         T = B, D a multiple of 8     one new token a request: bound by reading the cache
-            Hopper, B KH above 512, pages of 2 keys and more
-                                     attention_decode_hopper_gpu.mojo    pages streamed by the copy engine, shared out evenly
-            Hopper else              attention_decode_cluster_gpu.mojo   a cluster of blocks a head, one launch
-            before Hopper            attention_decode_gpu.mojo           pages loaded into registers
+            Hopper                   attention_decode_cluster_gpu.mojo   a cluster of blocks a head, one launch
+            before Hopper            attention_decode_gpu.mojo           pages loaded into registers, a join after them
         D a multiple of 16           attention_prefill_gpu.mojo    tiles of queries: bound by arithmetic
             Hopper, D up to 128      attention_hopper_gpu.mojo     warpgroup products, copies by warps of their own
                                      and the requests of one token in such a step as where T = B, if there are many
@@ -31,19 +29,15 @@ and 177, eight prompts of 512 39 and 76, sixteen of 128 14 and 21.)
 from .attention import AttentionShape
 from .attention_decode_cluster_launch_gpu import attention_decode_cluster_gpu
 from .attention_decode_gpu import attention_decode_gpu
-from .attention_decode_hopper_launch_gpu import attention_decode_hopper_gpu
 from .attention_prefill_gpu import attention_prefill_gpu
 from .attention_hopper_gpu import attention_hopper_gpu, hopper_serves
 from .attention_simple_gpu import attention_simple_gpu
 from .common import Ptr
 from max.gpu.host import DeviceContext
 
-comptime SHARED_OUT = 513
-"""Key/value heads of all requests from which even shares are worth it: with 24 to 64 requests of 100 to 2,000 keys a cluster
-for each head is 5 to 7% faster."""
-
 comptime MIXED = 64
-"""The same in a step that has prompts too: from here on its requests of one token are computed as in decoding."""
+"""Key/value heads of all requests of a step that has prompts too, from which on its requests of one token are computed as in
+decoding."""
 
 
 def attention_gpu[
@@ -67,33 +61,17 @@ def attention_gpu[
         comptime if D % 8 == 0 and D <= 256:
             if shape.tokens == shape.requests:
                 comptime if DeviceContext.default_device_info.compute >= 9.0:
-                    if (
-                        shape.requests * shape.kv_heads >= SHARED_OUT
-                        and shape.page_size > 1
-                    ):
-                        attention_decode_hopper_gpu[D](
-                            o,
-                            q,
-                            kv,
-                            row_offsets,
-                            context_lengths,
-                            page_table,
-                            scale,
-                            shape,
-                            ctx,
-                        )
-                    else:
-                        attention_decode_cluster_gpu[D](
-                            o,
-                            q,
-                            kv,
-                            row_offsets,
-                            context_lengths,
-                            page_table,
-                            scale,
-                            shape,
-                            ctx,
-                        )
+                    attention_decode_cluster_gpu[D](
+                        o,
+                        q,
+                        kv,
+                        row_offsets,
+                        context_lengths,
+                        page_table,
+                        scale,
+                        shape,
+                        ctx,
+                    )
                 else:
                     attention_decode_gpu[D](
                         o,
@@ -109,12 +87,9 @@ def attention_gpu[
                 return
         comptime if D % 16 == 0 and D <= 128 and DeviceContext.default_device_info.compute == 9.0:
             if hopper_serves(shape):
-                var decodes = (
-                    shape.requests * shape.kv_heads >= MIXED
-                    and shape.page_size > 1
-                )
+                var decodes = shape.requests * shape.kv_heads >= MIXED
                 if decodes:  # requests of one token, and then the others
-                    attention_decode_hopper_gpu[D](
+                    attention_decode_cluster_gpu[D](
                         o,
                         q,
                         kv,

@@ -16,6 +16,7 @@ c XOR (r mod 8), so that the eight rows that one `ldmatrix` reads lie in differe
 
 from .common import Ptr
 from .gpu_common import SharedPtr
+from .bulk_copy_gpu import read_once
 from max.gpu import barrier, lane_id
 from max.gpu.compute.mma import ld_matrix, mma
 from std.memory import bitcast
@@ -39,10 +40,28 @@ def mma_16x8x16[
 
 @always_inline
 def copy_async_16[
-    dtype: DType
+    dtype: DType, //, once: Bool = False
 ](target: SharedPtr[dtype], source: Ptr[dtype], valid: Bool):
     """Starts a copy of 16 bytes to shared memory that bypasses registers; writes zeros where not `valid`.
+
+    once: nobody reads them again soon, so they leave the L2 cache first.
     """
+    comptime if once:
+        inlined_assembly[
+            (
+                "cp.async.cg.shared.global.L2::cache_hint.L2::128B"
+                " [$0], [$1], 16, $2, $3;"
+            ),
+            NoneType,
+            constraints="r,l,r,l,~{memory}",
+            has_side_effect=True,
+        ](
+            Int32(Int(target)),
+            Int64(Int(source)),
+            Int32(16) if valid else Int32(0),
+            read_once(),
+        )
+        return
     inlined_assembly[
         "cp.async.cg.shared.global.L2::128B [$0], [$1], 16, $2;",
         NoneType,

@@ -25,7 +25,11 @@ def decode(bench: Bench) -> None:
 
 
 def one_decode(bench: Bench, model: Model, contexts: list[int]) -> None:
-    """One batch on shuffled pages of 16; the peer reads a dense cache of the same size, if all are of one length."""
+    """One batch on shuffled pages of 16.
+
+    If all are of one length there are two peers: PyTorch's attention over keys and values in one piece, and what
+    `torch.compile` makes of attention over the same pages.
+    """
     kv_heads, d, page_size = model.kv_heads, model.dim, 16
     batch, context = len(contexts), max(contexts)
     each = sum(contexts) * kv_heads * d * 4
@@ -45,6 +49,11 @@ def one_decode(bench: Bench, model: Model, contexts: list[int]) -> None:
             functional.scaled_dot_product_attention(q[:, :, None], dense[i][0], dense[i][1], enable_gqa=True)
 
     row: dict[str, object] = {"op": "decode", "model": model.name, "batch": batch, "context": context}
+    if theirs is not None:
+        compiled = bench.report.attempt(
+            f"compiled {row}", bench.peer.seconds, lambda i: compiled_decode(q, kv[i], table), copies
+        )
+        row["compiled_us"] = compiled and compiled * 1e6
     if min(contexts) < context:
         row |= {"op": "decode_ragged", "context": f"{min(contexts)}-{context}"}
     bench.both(
@@ -54,6 +63,15 @@ def one_decode(bench: Bench, model: Model, contexts: list[int]) -> None:
         copies,
         float(each),
     )
+
+
+def decode_of_pages(q: Tensor, kv: Tensor, table: Tensor) -> Tensor:
+    """Attention of q [B, H, D] over whole pages: kv [pages, 2, KH, PS, D] at table [B, P] -> [B, H, 1, D]."""
+    keys, values = kv[table.long()].permute(2, 0, 3, 1, 4, 5).flatten(3, 4)
+    return functional.scaled_dot_product_attention(q[:, :, None], keys, values, enable_gqa=True)
+
+
+compiled_decode = torch.compile(decode_of_pages)
 
 
 def prefill(bench: Bench) -> None:

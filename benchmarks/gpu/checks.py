@@ -165,10 +165,9 @@ def check_rope(k: Kernels, report: Report) -> None:
 def check_attention(k: Kernels, report: Report) -> None:
     """Decode, prefill, mixed, windows, head ratios 1 to 16, page sizes 1 to 128, lengths around every boundary."""
     decode = [[1], [2], [15], [16], [17], [63, 64, 65], [127, 128, 129, 1], [1000, 3, 511, 512, 513], [3000]]
-    # More requests than lanes, and than a warp looks at together, of all lengths: items cut anywhere among the blocks.
-    decode += [[1 + 7919 * i % 700 for i in range(n)] for n in (40, 300)]
-    # So many keys that blocks take shares by turns.
-    decode += [[1 + 7919 * i % 3000 for i in range(70)], [512] * 200]
+    # So many requests that blocks of four warps run; page tables for clusters of 1, 1, 2, 4 and 8 of them.
+    decode += [[1 + 7919 * i % most for i in range(n)] for n, most in ((40, 700), (300, 700), (45, 2000), (70, 3000))]
+    decode += [[9000, *[1 + 7919 * i % 100 for i in range(44)]]]
     # Few requests, of which one is long; rows of padding, which have no keys.
     decode += [[9000, 1], [1 + 7919 * i % 3000 for i in range(15)], [0, 5, 0], [700, 0]]
     prefill = [

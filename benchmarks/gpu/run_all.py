@@ -28,8 +28,8 @@ from benchmarks.gpu.kernels import Kernels
 
 COLUMNS = {
     "linear": ["model", "what", "rows", "us", "torch_us", "speedup", "of_copy", "tflops", "own_us"],
-    "rowwise": ["op", "model", "what", "rows", "us", "torch_us", "speedup", "gbs", "of_copy"],
-    "decode": ["model", "batch", "context", "us", "torch_us", "speedup", "gbs", "of_copy"],
+    "rowwise": ["op", "model", "what", "rows", "us", "torch_us", "peer", "speedup", "gbs", "of_copy"],
+    "decode": ["model", "batch", "context", "us", "torch_us", "speedup", "compiled_us", "gbs", "of_copy"],
     "decode_ragged": ["model", "batch", "context", "us", "gbs", "of_copy"],
     "prefill": ["model", "tokens", "us", "tflops", "torch_us", "torch_tflops", "speedup", "backend"],
 }

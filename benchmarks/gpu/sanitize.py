@@ -62,7 +62,7 @@ def check_sample(k: Kernels, report: Report) -> None:
 
 
 def check_attention(k: Kernels, report: Report) -> None:
-    """Decode in clusters of 1 to 16 blocks and shared out, prefill, mixed, windows, without tensor cores."""
+    """Decode in clusters of 1 to 16 blocks of eight or four warps, prefill, mixed, windows, without tensor cores."""
     for new, contexts, heads, kv_heads, dim, page_size, dtype, window in [
         ([1, 1], [17, 300], 16, 8, 128, 16, BF16, 0),
         ([1], [5000], 2, 1, 128, 16, BF16, 0),
@@ -70,6 +70,8 @@ def check_attention(k: Kernels, report: Report) -> None:
         ([2, 0], [40, 9], 16, 1, 256, 16, BF16, 0),
         ([1] * 80, [40] * 80, 16, 8, 128, 16, BF16, 0),
         ([1] * 70, [1000 + 7 * i for i in range(70)], 16, 8, 128, 16, BF16, 0),
+        ([1] * 20, [9000] + [40] * 19, 16, 8, 128, 16, BF16, 0),
+        ([65, *[1] * 18], [65] + [90] * 18, 16, 8, 128, 16, BF16, 0),
         ([1], [700], 9, 3, 64, 8, BF16, 40),
         ([65, 3, 1], [65, 10, 90], 16, 8, 128, 16, BF16, 0),
         ([70], [200], 4, 4, 80, 32, BF16, 40),

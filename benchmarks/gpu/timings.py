@@ -46,6 +46,50 @@ def one_linear(bench: Bench, model: str, name: str, m: int, ws: list[Tensor]) ->
     bench.both(row, ours, theirs, len(ws), moved, 2.0 * m * n * depth)
 
 
+def compiled(work: Callable[..., object]) -> Callable[..., object]:
+    """`torch.compile` for each size by itself, which is its fastest."""
+    torch._dynamo.config.recompile_limit = 64
+    result: Callable[..., object] = torch.compile(work, dynamic=False)
+    return result
+
+
+def rms_norm_of(x: Tensor, w: Tensor) -> Tensor:
+    """RMSNorm of rows x [T, E]."""
+    return functional.rms_norm(x, (x.shape[-1],), w, 1e-6)
+
+
+def add_rms_norm_of(x: Tensor, r: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of x and r [T, E], and its RMSNorm."""
+    total = x + r
+    return total, rms_norm_of(total, w)
+
+
+def swiglu_of(x: Tensor) -> Tensor:
+    """silu of the first half of each row [T, 2 I], times the second."""
+    gate, up = x.chunk(2, -1)
+    return functional.silu(gate) * up
+
+
+def rope_of(
+    qkv: Tensor, weights: tuple[Tensor, Tensor], cos_sin: Tensor, positions: Tensor, slots: Tensor, kv: Tensor
+) -> Tensor:
+    """Query/key norm, rotation and the write of keys and values into pages: q [T, H, D] of qkv [T, (H + 2 KH) D]."""
+    kv_heads, page_size, d = kv.shape[2:]
+    q, k, v = qkv.view(len(qkv), -1, d).split([qkv.shape[1] // d - 2 * kv_heads, kv_heads, kv_heads], 1)
+    cos, sin = cos_sin[positions][:, None].chunk(2, -1)
+    turned = []
+    for x, w in ((q, weights[0]), (k, weights[1])):
+        a, b = rms_norm_of(x, w).float().chunk(2, -1)
+        turned.append(torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(qkv.dtype))
+    kv[slots // page_size, 0, :, slots % page_size] = turned[1]
+    kv[slots // page_size, 1, :, slots % page_size] = v
+    return turned[0]
+
+
+compiled_rms_norm, compiled_add_rms_norm = compiled(rms_norm_of), compiled(add_rms_norm_of)
+compiled_swiglu, compiled_rope = compiled(swiglu_of), compiled(rope_of)
+
+
 def rowwise(bench: Bench) -> None:
     """Norms, SwiGLU, RoPE, argmax and sampling."""
     for model in MODELS:
@@ -71,14 +115,14 @@ def norms(bench: Bench, model: Model, rows: int) -> None:
     bench.both(
         {"op": "rms_norm", **base},
         lambda i: k.rms_norm(y[i], x[i], w, 1e-6),
-        lambda i: functional.rms_norm(x[i], (e,), w, 1e-6),
+        {"eager": lambda i: rms_norm_of(x[i], w), "compiled": lambda i: compiled_rms_norm(x[i], w)},
         copies,
         rows * e * 4.0,
     )
     bench.both(
         {"op": "add_rms_norm", **base},
         lambda i: k.add_rms_norm(y[i], z[i], x[i], r[i], w, 1e-6),
-        lambda i: functional.rms_norm(x[i] + r[i], (e,), w, 1e-6),
+        {"eager": lambda i: add_rms_norm_of(x[i], r[i], w), "compiled": lambda i: compiled_add_rms_norm(x[i], r[i], w)},
         copies,
         rows * e * 8.0,
     )
@@ -93,7 +137,7 @@ def swiglu(bench: Bench, model: Model, rows: int) -> None:
     bench.both(
         {"op": "swiglu", "model": model.name, "rows": rows},
         lambda i: bench.kernels.swiglu(y[i], x[i]),
-        lambda i: functional.silu(x[i][:, :width]) * x[i][:, width:],
+        {"eager": lambda i: swiglu_of(x[i]), "compiled": lambda i: compiled_swiglu(x[i])},
         copies,
         rows * width * 6.0,
     )
@@ -113,7 +157,7 @@ def rope(bench: Bench, model: Model, rows: int) -> None:
     bench.both(
         {"op": "qk_norm_rope_write", "model": model.name, "rows": rows},
         lambda i: bench.kernels.qk_norm_rope_write(q[i], qkv[i], weights, 1e-6, cos_sin, positions, slots, kv[i]),
-        None,
+        {"compiled": lambda i: compiled_rope(qkv[i], weights, cos_sin, positions, slots, kv[i])},
         copies,
         rows * width * 4.0,
     )

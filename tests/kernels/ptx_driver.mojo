@@ -9,9 +9,6 @@ from kernels.attention_decode_cluster_launch_gpu import (
     attention_decode_cluster_gpu,
 )
 from kernels.attention_decode_gpu import attention_decode_gpu
-from kernels.attention_decode_hopper_launch_gpu import (
-    attention_decode_hopper_gpu,
-)
 from kernels.attention_hopper_gpu import attention_hopper_gpu
 from kernels.attention_prefill_gpu import attention_prefill_gpu
 from kernels.attention_simple_gpu import attention_simple_gpu
@@ -80,8 +77,6 @@ def main() raises:
         window=0,
     )
     comptime if DeviceContext.default_device_info.compute >= 9.0:
-        attention_decode_hopper_gpu[128](p, p, p, i, i, i, one, shape, ctx)
-        attention_decode_hopper_gpu[80](p, p, p, i, i, i, one, shape, ctx)
         attention_decode_cluster_gpu[128](p, p, p, i, i, i, one, shape, ctx)
         attention_decode_cluster_gpu[80](p, p, p, i, i, i, one, shape, ctx)
         attention_decode_cluster_gpu[256](p, p, p, i, i, i, one, shape, ctx)

@@ -164,16 +164,7 @@ def test_products_run_on_tensor_cores(ptx: Ptx, name: str) -> None:
         assert MMA in text
 
 
-def test_pages_are_streamed_by_the_copy_engine_for_decoding_on_hopper(ptx: Ptx) -> None:
-    if ptx.target != "sm_90a":
-        assert not any("attention_decode_hopper" in file for file in ptx.files)
-        return
-    for text in ptx.of("attention_decode_hopper"):
-        assert "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes" in text
-        assert MMA in text
-
-
-def test_a_cluster_joins_what_few_requests_decode_on_hopper(ptx: Ptx) -> None:
+def test_a_cluster_joins_what_its_blocks_decode_on_hopper(ptx: Ptx) -> None:
     """Blocks write into each other's shared memory, so that one launch does; keys come by asynchronous copies."""
     if ptx.target != "sm_90a":
         assert not any("attention_decode_cluster" in file for file in ptx.files)
@@ -184,6 +175,8 @@ def test_a_cluster_joins_what_few_requests_decode_on_hopper(ptx: Ptx) -> None:
         assert MMA in text
         assert "movmatrix.sync.aligned.m8n8.trans.b16" in text
         assert "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32" in text
+        # A fence of the whole GPU at the start would cost more than the exchange.
+        assert "barrier.cluster.arrive.relaxed" in text
         # Nobody writes into a block that has not begun; a block ends when it has what it waits for.
         assert text.index("barrier.cluster.arrive") < text.index("barrier.cluster.wait") < text.index("st.async")
 
@@ -217,10 +210,9 @@ def test_decode_kernels_start_while_the_one_before_ends(ptx: Ptx, name: str) -> 
 def test_pages_are_read_after_the_wait(ptx: Ptx) -> None:
     """A request may share pages that another one of the same step fills, in the kernel just before."""
     if ptx.target == "sm_90a":
-        for name in ("attention_decode_hopper", "attention_decode_cluster"):
-            for text in ptx.of(name):
-                wait = text.index("griddepcontrol.wait")
-                assert wait < text.index("cp.async")
-                # Lengths and page numbers, which no kernel of the step writes, may come before it: single integers.
-                assert not LOAD_16.search(text[:wait])
-                assert not re.search(r"ld\.global\S*\.(b|u)16|st\.global|atom\.", text[:wait])
+        for text in ptx.of("attention_decode_cluster"):
+            wait = text.index("griddepcontrol.wait")
+            assert wait < text.index("cp.async")
+            # Lengths and page numbers, which no kernel of the step writes, may come before it: single integers.
+            assert not LOAD_16.search(text[:wait])
+            assert not re.search(r"ld\.global\S*\.(b|u)16|st\.global|atom\.", text[:wait])
