@@ -59,10 +59,17 @@ def rms_norm_kernel[
 ):
     """One block a row; `threads * vectors * width` is at least `cols`, and `width` divides `cols`.
     """
+    # What never changes comes while the kernel before ends, if registers are plenty.
+    comptime early = width > 1 and vectors <= 2
     var cols = Int(cols_)
     var row = Int(block_idx.x) * cols
     var values = stack_allocation[vectors, SIMD[DType.float32, width]]()
+    var weights = stack_allocation[vectors, SIMD[dtype, width]]()
     var squares = SIMD[DType.float32, width](0)
+    comptime if early:
+        comptime for i in range(vectors):
+            var e = min((Int(thread_idx.x) + i * threads) * width, cols - width)
+            weights[unsafe_offset=i] = load_vector[dtype, width](weight, e)
     wait_for_previous()
     comptime for i in range(vectors):
         var e = (Int(thread_idx.x) + i * threads) * width
@@ -84,7 +91,9 @@ def rms_norm_kernel[
     comptime for i in range(vectors):
         var e = (Int(thread_idx.x) + i * threads) * width
         if e < cols:
-            var w = load_vector[dtype, width](weight, e).cast[DType.float32]()
+            comptime if not early:
+                weights[unsafe_offset=i] = load_vector[dtype, width](weight, e)
+            var w = weights[unsafe_offset=i].cast[DType.float32]()
             store_vector[dtype, width](
                 y, row + e, (values[unsafe_offset=i] * scale * w).cast[dtype]()
             )
@@ -160,7 +169,11 @@ def launch[
     if cols % width == 0 and cols <= 128 * width:
         go[width, 128, 1]()
     elif cols % width == 0 and cols <= 512 * width:
-        go[width, 256, 2]()
+        # Fused, one thread has twice as much to wait for.
+        comptime if fused:
+            go[width, 512, 1]()
+        else:
+            go[width, 256, 2]()
     elif cols % width == 0 and cols <= 4096 * width:
         go[width, 1024, 4]()
     elif cols <= 4096:

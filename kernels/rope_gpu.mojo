@@ -35,8 +35,6 @@ from .gpu_common import (
     wait_for_previous,
 )
 
-comptime THREADS = 256
-
 
 @always_inline
 def rope_width[dtype: DType, head_dim: Int]() -> Int:
@@ -47,9 +45,9 @@ def rope_width[dtype: DType, head_dim: Int]() -> Int:
     return width
 
 
-@__name(t"mili_qk_norm_rope_write_{dtype}_{head_dim}_{norm}")
+@__name(t"mili_qk_norm_rope_write_{dtype}_{head_dim}_{norm}_{threads}")
 def qk_norm_rope_write_kernel[
-    head_dim: Int, norm: Bool, dtype: DType
+    head_dim: Int, norm: Bool, dtype: DType, threads: Int
 ](
     q: Ptr[dtype],
     qkv: Ptr[dtype],
@@ -73,8 +71,7 @@ def qk_norm_rope_write_kernel[
     comptime lanes = min(pow2_at_least(half // width), 32)
     comptime steps = ceildiv(half // width, lanes)
 
-    wait_for_previous()
-    var n = UInt32(block_idx.x) * UInt32(THREADS) + UInt32(thread_idx.x)
+    var n = UInt32(block_idx.x) * UInt32(threads) + UInt32(thread_idx.x)
     var item = n // UInt32(lanes)
     var lane = Int(n % UInt32(lanes))
     var all_heads = heads + 2 * kv_heads
@@ -87,6 +84,26 @@ def qk_norm_rope_write_kernel[
     var is_value = head >= heads + kv_heads
     var source = Int(item) * head_dim
     var weight = q_weight if is_query else k_weight
+
+    # What the step was given and what never changes comes while the kernel before ends.
+    var slot = slots[unsafe_offset=Int(token)]
+    var angles = Int(positions[unsafe_offset=Int(token)]) * head_dim
+    var cosines = stack_allocation[steps, SIMD[F32, width]]()
+    var sines = stack_allocation[steps, SIMD[F32, width]]()
+    var low_weights = stack_allocation[steps, SIMD[dtype, width]]()
+    var high_weights = stack_allocation[steps, SIMD[dtype, width]]()
+    comptime for s in range(steps):
+        var e = min((lane + s * lanes) * width, half - width)
+        cosines[unsafe_offset=s] = load_vector[F32, width](cos_sin, angles + e)
+        sines[unsafe_offset=s] = load_vector[F32, width](
+            cos_sin, angles + half + e
+        )
+        comptime if norm:
+            low_weights[unsafe_offset=s] = load_vector[dtype, width](weight, e)
+            high_weights[unsafe_offset=s] = load_vector[dtype, width](
+                weight, half + e
+            )
+    wait_for_previous()
 
     var lo = stack_allocation[steps, SIMD[F32, width]]()
     var hi = stack_allocation[steps, SIMD[F32, width]]()
@@ -116,7 +133,6 @@ def qk_norm_rope_write_kernel[
     var target = q
     var at = Int(token * heads + head) * head_dim
     if not is_query:
-        var slot = slots[unsafe_offset=Int(token)]
         if slot < 0:
             return
         var page_size = Int(1) << Int(page_shift)
@@ -128,7 +144,6 @@ def qk_norm_rope_write_kernel[
             ((page * 2 + which) * Int(kv_heads) + kv_head) * page_size
             + (Int(slot) & (page_size - 1))
         ) * head_dim
-    var angles = Int(positions[unsafe_offset=Int(token)]) * head_dim
     comptime for s in range(steps):
         var e = (lane + s * lanes) * width
         if e < half:
@@ -136,17 +151,10 @@ def qk_norm_rope_write_kernel[
             var b = hi[unsafe_offset=s]
             if not is_value:
                 comptime if norm:
-                    a *= (
-                        scale * load_vector[dtype, width](weight, e).cast[F32]()
-                    )
-                    b *= (
-                        scale
-                        * load_vector[dtype, width](weight, half + e).cast[
-                            F32
-                        ]()
-                    )
-                var c = load_vector[F32, width](cos_sin, angles + e)
-                var d = load_vector[F32, width](cos_sin, angles + half + e)
+                    a *= scale * low_weights[unsafe_offset=s].cast[F32]()
+                    b *= scale * high_weights[unsafe_offset=s].cast[F32]()
+                var c = cosines[unsafe_offset=s]
+                var d = sines[unsafe_offset=s]
                 var rotated = a * c - b * d
                 b = b * c + a * d
                 a = rotated
@@ -178,22 +186,32 @@ def qk_norm_rope_write_gpu[
         return
     comptime width = rope_width[dtype, head_dim]()
     comptime lanes = min(pow2_at_least(head_dim // 2 // width), 32)
-    var threads = rows * (heads + 2 * kv_heads) * lanes
-    ctx.enqueue_function[qk_norm_rope_write_kernel[head_dim, norm, dtype]](
-        q,
-        qkv,
-        q_weight,
-        k_weight,
-        eps,
-        cos_sin,
-        positions,
-        slots,
-        kv,
-        UInt32(rows),
-        UInt32(heads),
-        UInt32(kv_heads),
-        UInt32(log2_exact(page_size)),
-        grid_dim=ceildiv(threads, THREADS),
-        block_dim=THREADS,
-        attributes=early_launch(),
-    )
+    var all_threads = rows * (heads + 2 * kv_heads) * lanes
+
+    def go[threads: Int]() raises {imm}:
+        ctx.enqueue_function[
+            qk_norm_rope_write_kernel[head_dim, norm, dtype, threads]
+        ](
+            q,
+            qkv,
+            q_weight,
+            k_weight,
+            eps,
+            cos_sin,
+            positions,
+            slots,
+            kv,
+            UInt32(rows),
+            UInt32(heads),
+            UInt32(kv_heads),
+            UInt32(log2_exact(page_size)),
+            grid_dim=ceildiv(all_threads, threads),
+            block_dim=threads,
+            attributes=early_launch(),
+        )
+
+    # Small blocks where every multiprocessor gets one at most: there the time is that of one block.
+    if all_threads <= 64 * DeviceContext.default_device_info.sm_count:
+        go[64]()
+    else:
+        go[256]()

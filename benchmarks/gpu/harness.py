@@ -16,6 +16,8 @@ CACHE_BYTES = 150e6
 """Inputs rotate among buffers of at least this size in all, three times the L2 cache of an H100."""
 
 
+ROUNDS = 5
+"""How often each thing is timed; the median counts."""
 REPLAY_SECONDS = 2e-4
 """What a captured graph takes at least: starting one costs some 20 microseconds, which a shorter one would measure."""
 
@@ -94,8 +96,13 @@ class Timer:
     def __init__(self, stream: torch.cuda.Stream) -> None:
         self.stream = stream
 
-    def seconds(self, work: Callable[[int], object], copies: int, *, budget: float = 0.03, rounds: int = 5) -> float:
+    def seconds(self, work: Callable[[int], object], copies: int, *, budget: float = 0.03) -> float:
         """Median seconds of one `work(i)`, i rotating over `copies` buffer sets."""
+        sample = self.prepare(work, copies, budget=budget)
+        return float(statistics.median(sample() for _ in range(ROUNDS)))
+
+    def prepare(self, work: Callable[[int], object], copies: int, *, budget: float = 0.03) -> Callable[[], float]:
+        """A function that takes one round of ROUNDS: the seconds of one `work(i)`."""
         torch.cuda.synchronize()
         with torch.cuda.stream(self.stream):
             for i in range(copies):
@@ -110,9 +117,13 @@ class Timer:
                 run = self._passes(work, copies, passes)
                 run()
                 once = self._elapsed(run, 1)
-            times = max(1, min(200, int(budget / rounds / once)))
-            results = [self._elapsed(run, times) / times / passes / copies for _ in range(rounds)]
-        return float(statistics.median(results))
+        times = max(1, min(200, int(budget / ROUNDS / once)))
+
+        def sample() -> float:
+            with torch.cuda.stream(self.stream):
+                return self._elapsed(run, times) / times / passes / copies
+
+        return sample
 
     def _elapsed(self, run: Callable[[], None], times: int) -> float:
         """Seconds on the GPU of `times` calls."""
