@@ -18,16 +18,13 @@ from .attention_decode_products_gpu import F32, HeadsState, over_keys
 from .attention_decode_tile_gpu import value_chunks
 from .cluster_gpu import address_in_block, push
 from .common import Ptr
-from .gpu_common import Registers, lane_anew, warp_index
+from .gpu_common import Registers, Stage, lane_anew, warp_index
 from .mbarrier_gpu import Barriers
 from max.gpu import WARP_SIZE, thread_idx
-from max.gpu.memory import AddressSpace
 from std.math import exp2
 from std.memory import stack_allocation
 
-comptime Floats = Pointer[
-    Float32, MutUntrackedOrigin, address_space=AddressSpace.SHARED
-]
+comptime Floats = Stage[DType.float32]
 comptime Four = SIMD[F32, 4]
 
 

@@ -58,45 +58,6 @@ def load_query[
 
 
 @always_inline
-def load_16_keys[
-    dtype: DType, //, D: Int, values_after: Int
-](
-    keys: Registers[dtype, 8],
-    values: Registers[dtype, 8],
-    tile: SharedPtr[dtype],
-    begin: Int,
-    end: Int,
-):
-    """Fills a lane's slices from rows of keys [16, D] in shared memory, with the values `values_after` rows further.
-
-    Values of rows outside [begin, end) become zero: what lies there may be anything, also not a number.
-    """
-    var g = Int(lane_id()) >> 2
-    var t = Int(lane_id()) & 3
-    comptime for i in range(2):
-        comptime for c in range(key_slices[D]()):
-            var at = c * 32 + t * 8
-            comptime if D % 32 != 0:
-                at = min(at, D - 8)  # the query is zero there
-            keys[unsafe_offset=i * key_slices[D]() + c] = tile.unsafe_load[
-                width=8, alignment=16
-            ]((i * 8 + g) * D + at)
-    comptime for i in range(4):
-        var r = 2 * t + (i & 1) + (i >> 1) * 8
-        var inside = r < end and r >= begin
-        comptime for c in range(value_chunks[D]()):
-            var at = c * 64 + g * 8
-            comptime if D % 64 != 0:
-                at = min(at, D - 8)  # those sums are not stored
-            var v = tile.unsafe_load[width=8, alignment=16](
-                (values_after + r) * D + at
-            )
-            values[
-                unsafe_offset=i * value_chunks[D]() + c
-            ] = v if inside else SIMD[dtype, 8](0)
-
-
-@always_inline
 def attend_16_keys[
     D: Int, dtype: DType
 ](

@@ -9,7 +9,7 @@ A block must not write to one that has not started, nor to one that may have end
 "barrier.cluster".)
 """
 
-from .bulk_copy_gpu import Stage
+from .gpu_common import Stage
 from .mbarrier_gpu import Barriers
 from std.sys._assembly import inlined_assembly
 

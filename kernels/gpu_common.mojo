@@ -22,6 +22,11 @@ comptime SharedPtr[dtype: DType] = Pointer[
 ]
 
 
+comptime Stage[dtype: DType] = Pointer[
+    Scalar[dtype], MutUntrackedOrigin, address_space=AddressSpace.SHARED
+]
+"""Shared memory that copies fill which the compiler does not see."""
+
 comptime Registers[dtype: DType, width: Int] = Pointer[
     SIMD[dtype, width], MutUntrackedOrigin
 ]

@@ -4,10 +4,15 @@
     free[s]   its products have ended: one arrival a consumer warp
 """
 
-from .bulk_copy_gpu import Stage
 from .cluster_gpu import cluster_arrive, cluster_rank
 from .common import Ptr
-from .gpu_common import SharedPtr, start_next, wait_for_results, warp_index
+from .gpu_common import (
+    Stage,
+    SharedPtr,
+    start_next,
+    wait_for_results,
+    warp_index,
+)
 from .linear_stream_join_gpu import Join, store_sums
 from .mbarrier_gpu import (
     Barriers,

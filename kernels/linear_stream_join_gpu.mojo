@@ -9,10 +9,9 @@
 So the order of additions depends on shapes alone, never on time.
 """
 
-from .bulk_copy_gpu import Stage
 from .cluster_gpu import cluster_arrive, cluster_wait, copy_to_block
 from .common import Ptr
-from .gpu_common import warp_index
+from .gpu_common import Stage, warp_index
 from .mbarrier_gpu import (
     Barriers,
     arrive_and_expect,

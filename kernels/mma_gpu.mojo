@@ -16,7 +16,6 @@ c XOR (r mod 8), so that the eight rows that one `ldmatrix` reads lie in differe
 
 from .common import Ptr
 from .gpu_common import SharedPtr
-from .bulk_copy_gpu import read_once
 from max.gpu import barrier, lane_id
 from max.gpu.compute.mma import ld_matrix, mma
 from std.memory import bitcast
@@ -36,6 +35,18 @@ def mma_16x8x16[
     var d = c
     mma(d, a, b, c)
     return d
+
+
+@always_inline
+def read_once() -> Int64:
+    """The policy for what is read once: it leaves the L2 cache first, so that instructions and small tables stay.
+    """
+    return inlined_assembly[
+        "createpolicy.fractional.L2::evict_first.b64 $0, 1.0;",
+        Int64,
+        constraints="=l",
+        has_side_effect=False,
+    ]()
 
 
 @always_inline

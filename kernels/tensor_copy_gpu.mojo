@@ -6,8 +6,8 @@ and counts the bytes of the whole box off at a barrier. (CUDA Driver API, "Tenso
 "cp.async.bulk.tensor".)
 """
 
-from .bulk_copy_gpu import Stage
 from .common import Ptr
+from .gpu_common import Stage
 from .mbarrier_gpu import Barriers
 from .mma_gpu import TILE_K
 from max.gpu.host import DeviceBuffer, DeviceContext
