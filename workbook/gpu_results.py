@@ -21,6 +21,7 @@ LADDERS = ("linear", "rms_norm", "prefill", "decode")
 UNITS = {
     "us": "µs",
     "torch_us": "PyTorch µs",
+    "compiled_us": "compiled, pages µs",
     "gbs": "GB/s",
     "of_copy": "of copy bandwidth",
     "tflops": "TFLOP/s",
