@@ -1,7 +1,7 @@
 """Attention of one new token a request on Hopper: a cluster of blocks a request and key/value head, one launch.
 
-Time is the time to start, to read keys and values once, and to join. A cluster of C blocks of W warps takes one tile of
-query heads of one request; warp s of its S = C W warps takes keys in sixteens, every S-th of them:
+Time is the time to start, to read keys and values once, and to join. A cluster of C blocks of eight warps takes one tile
+of query heads of one request; warp s of its S = 8 C warps takes keys in sixteens, every S-th of them:
 
     keys of the request     | 0 | 1 | 2 |  ...  | S-1 | S | S+1 | ...       sixteens of the context
                               |   |   |            |     |
@@ -12,9 +12,9 @@ query heads of one request; warp s of its S = C W warps takes keys in sixteens, 
     products                attention_decode_products_gpu.mojo
     join                    attention_decode_exchange_gpu.mojo: the warps of a block, then the blocks of the cluster
 
-Where there are more clusters than the GPU can hold, a block that ends makes room for the next: an SM holds 16 warps, blocks
-of four, so that one starts or joins while three read. How many sixteens a warp has is found on the device, so a captured
-graph stays valid when contexts grow. The ladder and how C and W are chosen: attention_decode_cluster_launch_gpu.mojo.
+Where there are more clusters than the GPU holds, a block that ends makes room for the next; two share an SM, so that one
+reads while the other starts or joins. How many sixteens a warp has is found on the device, so a captured graph stays valid
+when contexts grow. The ladder and how C is chosen: attention_decode_cluster_launch_gpu.mojo.
 """
 
 from .attention_decode_exchange_gpu import Exchange, exchange_bytes
@@ -56,7 +56,6 @@ from max.gpu import (
 from max.gpu.memory import AddressSpace, external_memory
 from max.gpu.primitives.cluster import cluster_arrive as cluster_arrive_release
 from max.gpu.sync import syncwarp
-from std.bit import count_trailing_zeros
 from std.math import ceildiv
 from std.math.constants import log2e
 from std.memory import stack_allocation
@@ -64,28 +63,26 @@ from std.sys import size_of
 from std.utils import StaticTuple
 
 
-def warps_per_sm(dim: Int) -> Int:
-    """Warps whose registers an SM holds."""
-    return 16 if dim <= 128 else 8
+comptime WARPS = 8
+comptime ROUND_SHIFT = 7
+"""Log2 of the keys that a block takes at a time: sixteen a warp."""
 
 
-def shared_bytes[
-    D: Int, dtype: DType, warps: Int
-](heads: Int, blocks: Int) -> Int:
+def shared_bytes[D: Int, dtype: DType](heads: Int, blocks: Int) -> Int:
     """A block's tiles of keys and values, and its places in the exchange."""
-    comptime tiles = warps * 2 * tile_size[D]() * size_of[dtype]()
+    comptime tiles = WARPS * 2 * tile_size[D]() * size_of[dtype]()
     return tiles + exchange_bytes(D, heads, blocks)
 
 
 @__llvm_metadata(
     MAX_THREADS_PER_BLOCK_METADATA=StaticTuple[Int32, 1](
-        Int32(warps * WARP_SIZE)
+        Int32(WARPS * WARP_SIZE)
     ),
-    `nvvm.minctasm`=SIMDLength(warps_per_sm(D) // warps),
+    `nvvm.minctasm`=SIMDLength(2 if D <= 128 else 1),
 )
-@__name(t"mili_attention_decode_cluster_{dtype}_{D}_{warps}")
+@__name(t"mili_attention_decode_cluster_{dtype}_{D}")
 def attention_decode_cluster_kernel[
-    D: Int, dtype: DType, warps: Int
+    D: Int, dtype: DType
 ](
     o: Ptr[dtype],
     q: Ptr[dtype],
@@ -107,9 +104,6 @@ def attention_decode_cluster_kernel[
     mixed: requests of more than one new token are left out.
     """
     comptime TILE = tile_size[D]()
-    comptime assert warps.is_power_of_two()
-    # Log2 of the keys that a block takes at a time: sixteen a warp.
-    comptime ROUND_SHIFT = Int32(4 + count_trailing_zeros(warps))
     var heads = Int(heads_)
     var group = heads // Int(kv_heads)
     var tiles = ceildiv(group, GROUP)
@@ -132,12 +126,12 @@ def attention_decode_cluster_kernel[
     var full = stack_allocation[
         1, UInt64, address_space=AddressSpace.SHARED, alignment=8
     ]()
-    var exchange = Exchange[D, warps](
+    var exchange = Exchange[D, WARPS](
         memory.unsafe_bitcast[Float32]().unsafe_origin_cast[
             MutUntrackedOrigin
         ](),
         2 * TILE * size_of[dtype]() // 4,
-        memory.unsafe_offset(warps * 2 * TILE)
+        memory.unsafe_offset(WARPS * 2 * TILE)
         .unsafe_bitcast[Float32]()
         .unsafe_origin_cast[MutUntrackedOrigin](),
         full,

@@ -1,29 +1,35 @@
-"""Launches decode attention by clusters (attention_decode_cluster_gpu.mojo): how large they are, and where they may run.
+"""Launches decode attention by clusters (attention_decode_cluster_gpu.mojo): how large they are.
 
-Microseconds on an H100 (132 SMs), 16 query and 8 key/value heads of 128 in bfloat16, pages of 16, by warps of a block W and
-blocks of a cluster C:
+Microseconds on an H100 (132 SMs) by the blocks of a cluster, 16 query and 8 key/value heads of 128 in bfloat16, pages of 16;
+"mixed" are exponentially distributed contexts, 1,500 keys on average and up to some 10,000:
 
-    W, C                              8, 1     8, 2     8, 4     8, 8     4, 1     4, 2     4, 4     4, 8
-    2 requests of 2,048               15.6     10.1      8.4      9.8     25.4     14.6      9.7      8.4
-    8 of 2,048                        25.5     24.9     26.8     28.4     30.9     25.6     27.0     26.8
-    16 of 2,048                       46.7     50.1     49.1              48.3     47.0     50.3
-    16 of up to 16,000, most short    53.9     49.7     45.6              70.1     52.9     47.8
-    64 of 512                         52.2     56.6                       47.5     48.5     49.2     51.1
-    64 of 100 to 2,000                95.8     99.2                       96.8     95.7     95.6     97.3
-    256 of 512                       185.5    198.2                      180.1    182.6    180.8    190.8
-    256 of 100 to 2,000              366.2    377.1                      366.7    364.8    365.3    373.6
-    63 of 500 and one of 16,000      152.0    109.7     88.6    103.7    222.2    141.1    101.1     86.2
-    31 of 1,000 and one of 30,000    227.5    133.3     99.4     87.7    373.1    213.1    136.8     97.7
+    requests                                 1        2        4        8
+    2 of 2,048                            15.9     10.2      8.4     12.0
+    8 of 2,048                            25.5     24.9     26.7     28.0
+    16 of 2,048                           46.6     47.2     48.5     50.7
+    32 of 512                             24.9     26.0     27.7     39.7
+    64 of 512                             47.1     48.4     50.4     73.8
+    64 of 100 to 2,000                    94.6     94.0     96.1    109.1
+    256 of 512                           178.8    179.4    187.1    284.3
+    256 of 100 to 2,000                  363.2    362.9    371.3    430.2
+    64 of 8,192                          703.2    703.8    705.3    700.7
+    12 mixed                              38.4     32.7     31.6     31.9
+    64 mixed                             153.0    140.5    135.0    153.2
+    256 mixed                            523.4    512.8    518.2    586.7
+    63 of 500, one of 16,000             155.0     92.9     70.2     89.0
+    31 of 1,000, one of 30,000           237.8    155.0    115.0     99.2
 
 More blocks read one context faster; but a cluster starts when there is room for each of its blocks, later the larger it is
-and the fuller the GPU. The length of the longest request is not known here, only what the page table has room for. (A
-kernel that cut the line of all keys into even shares, and took the last of them from a counter, took 54 us of the sixth
-row's 96 more, 103, and 374 of the eighth's 365: finding shares and joining them by a second launch costs more than an uneven
-end, but with one request of 16,000 at the end of 256 it took 216 where this takes 235.)
+and the fuller the GPU. What the longest context is, is not known here, only what the page table has room for.
+
+What came before, on the same GPU: two kernels, of which the first kept loads in registers, 6.3 us for one request of 512 where
+this takes 3.0; one that cut the line of all keys into even shares, fed by the copy engine and joined by a second launch, 187
+for 256 of 512 and 375 for 256 of 100 to 2,000. (`python -m benchmarks.gpu.run_all --only decode` measures what is chosen.)
 """
 
 from .attention import AttentionShape
 from .attention_decode_cluster_gpu import (
+    WARPS,
     attention_decode_cluster_kernel,
     shared_bytes,
 )
@@ -35,9 +41,6 @@ from max.gpu.host import DeviceContext, Dim, FuncAttribute
 from std.math import ceildiv
 
 
-comptime FEW = 8
-comptime MANY = 4
-"""Warps of a block: few, large blocks where there is an SM for each cluster, else four blocks an SM."""
 comptime LONG = 8192
 """Keys from which on contexts of one step are taken to differ so much that the longest would decide."""
 
@@ -50,12 +53,12 @@ def cluster_size(clusters: Int, longest: Int) -> Int:
     comptime sixteen = DeviceContext.default_device_info.compute == 9.0
     if sixteen and longest >= 4096 and clusters * 16 <= sm_count // 2:
         return 16
-    if clusters * 8 <= sm_count // 2 or longest > LONG:
+    if clusters * 8 <= sm_count // 2:
         return 8
-    if clusters > sm_count:
-        return 1 if longest <= 1024 else 2 if longest <= 2048 else 4
-    if clusters * 4 <= sm_count * 3 // 4:
+    if clusters * 4 <= sm_count * 3 // 4 or longest > LONG:
         return 4
+    if clusters > sm_count:
+        return 1 if longest <= 1024 else 2
     return 2 if clusters * 2 <= sm_count else 1
 
 
@@ -82,46 +85,35 @@ def attention_decode_cluster_gpu[
         longest = min(longest, shape.window)
     var blocks = cluster_size(clusters, longest)
 
-    @always_inline
-    def launch[warps: Int]() raises {imm}:
-        comptime info = DeviceContext.default_device_info
-        comptime half = info.shared_memory_per_multiprocessor // 2
-        comptime most = max(shared_bytes[D, dtype, warps](GROUP, 16), half)
-        var bytes = shared_bytes[D, dtype, warps](min(group, GROUP), blocks)
-        var used = clusters * blocks
-        if used <= info.sm_count and used * 8 > info.sm_count * 7:
-            # Where nearly every SM has to have a block, none may have two: they would take longer than the others.
-            bytes = max(bytes, half)
-        ctx.enqueue_function[attention_decode_cluster_kernel[D, dtype, warps]](
-            o,
-            q,
-            kv,
-            row_offsets,
-            context_lengths,
-            page_table,
-            scale,
-            Int32(shape.heads),
-            Int32(shape.kv_heads),
-            Int32(log2_exact(shape.page_size)),
-            Int32(shape.table_width),
-            Int32(shape.window),
-            Int32(log2_exact(blocks)),
-            Int32(shape.tokens != shape.requests),
-            grid_dim=(
-                blocks,
-                shape.kv_heads * ceildiv(group, GROUP),
-                shape.requests,
-            ),
-            cluster_dim=Dim(blocks),
-            block_dim=warps * WARP_SIZE,
-            shared_mem_bytes=bytes,
-            func_attribute=FuncAttribute.MAX_DYNAMIC_SHARED_SIZE_BYTES(
-                UInt32(most)
-            ),
-            attributes=early_launch(),
-        )
-
-    if clusters > DeviceContext.default_device_info.sm_count:
-        launch[MANY]()
-    else:
-        launch[FEW]()
+    comptime info = DeviceContext.default_device_info
+    comptime half = info.shared_memory_per_multiprocessor // 2
+    comptime most = max(shared_bytes[D, dtype](GROUP, 16), half)
+    var bytes = shared_bytes[D, dtype](min(group, GROUP), blocks)
+    var used = clusters * blocks
+    if used <= info.sm_count and used * 8 > info.sm_count * 7:
+        # Where nearly every SM has to have a block, none may have two: they would take longer than the others.
+        bytes = max(bytes, half)
+    ctx.enqueue_function[attention_decode_cluster_kernel[D, dtype]](
+        o,
+        q,
+        kv,
+        row_offsets,
+        context_lengths,
+        page_table,
+        scale,
+        Int32(shape.heads),
+        Int32(shape.kv_heads),
+        Int32(log2_exact(shape.page_size)),
+        Int32(shape.table_width),
+        Int32(shape.window),
+        Int32(log2_exact(blocks)),
+        Int32(shape.tokens != shape.requests),
+        grid_dim=(blocks, clusters // shape.requests, shape.requests),
+        cluster_dim=Dim(blocks),
+        block_dim=WARPS * WARP_SIZE,
+        shared_mem_bytes=bytes,
+        func_attribute=FuncAttribute.MAX_DYNAMIC_SHARED_SIZE_BYTES(
+            UInt32(most)
+        ),
+        attributes=early_launch(),
+    )

@@ -165,7 +165,7 @@ def check_rope(k: Kernels, report: Report) -> None:
 def check_attention(k: Kernels, report: Report) -> None:
     """Decode, prefill, mixed, windows, head ratios 1 to 16, page sizes 1 to 128, lengths around every boundary."""
     decode = [[1], [2], [15], [16], [17], [63, 64, 65], [127, 128, 129, 1], [1000, 3, 511, 512, 513], [3000]]
-    # So many requests that blocks of four warps run; page tables for clusters of 1, 1, 2, 4 and 8 of them.
+    # More clusters than there are multiprocessors; page tables for one, two and four blocks each.
     decode += [[1 + 7919 * i % most for i in range(n)] for n, most in ((40, 700), (300, 700), (45, 2000), (70, 3000))]
     decode += [[9000, *[1 + 7919 * i % 100 for i in range(44)]]]
     # Few requests, of which one is long; rows of padding, which have no keys.

@@ -62,7 +62,7 @@ def check_sample(k: Kernels, report: Report) -> None:
 
 
 def check_attention(k: Kernels, report: Report) -> None:
-    """Decode in clusters of 1 to 16 blocks of eight or four warps, prefill, mixed, windows, without tensor cores."""
+    """Decode in clusters of 1 to 16 blocks, prefill, mixed, windows, without tensor cores."""
     for new, contexts, heads, kv_heads, dim, page_size, dtype, window in [
         ([1, 1], [17, 300], 16, 8, 128, 16, BF16, 0),
         ([1], [5000], 2, 1, 128, 16, BF16, 0),
