@@ -10,17 +10,17 @@ fit into 32 bits: up in as many of 256 cases as the fraction says, by the index,
 """
 
 from std.atomic import Atomic, Ordering
-from std.bit import bit_width
+from std.bit import bit_width, count_trailing_zeros
 from std.memory import bitcast, stack_allocation
 
 from max.gpu import barrier, thread_idx
 from max.gpu.memory import AddressSpace
 
-from .gpu_common import thread_anew, warp_index
+from .gpu_common import thread_anew
 from .sample_chunks_gpu import STEPS, STRIDE, Four
 from .sample_filter import as_float
-from .sample_find_gpu import THREADS, WARPS, Block, Weights
-from .sample_row_gpu import Row
+from .sample_find_gpu import THREADS, Block, Weights
+from .sample_row_gpu import TURNS, Row
 
 comptime BIN_BITS = UInt32(10)
 comptime BINS = 1 << Int(BIN_BITS)
@@ -113,26 +113,28 @@ def divide[
     for i in range(Int(thread_anew()), 2 * BINS, THREADS):
         counts[unsafe_offset=i] = 0
     barrier()
-    for chunk in range(Int32(warp_index()), row.chunks, Int32(WARPS)):
-        if not row.reaches(chunk, as_float(Int(span.bits))):
-            continue
-        var weights = stack_allocation[STEPS, Four]()
-        row.load(chunk, weights)
-        var first = UInt32(row.first(chunk))
-        comptime for i in range(4 * STEPS):
-            var w = bitcast[DType.uint32, 1](
-                weights[unsafe_offset=i // 4][i % 4]
-            )
-            var id = first + UInt32(i // 4 * STRIDE + i % 4)
-            if span.holds(w, id):
-                var bin = (w - span.bits) >> shift
-                if equal:
-                    bin = UInt32(BINS - 1) - ((id - span.id) >> shift)
-                add(counts, bin, 1)
-                if below > 0:
-                    var rest = w & ((UInt32(1) << below) - 1)
-                    var up = id & ((UInt32(1) << dropped) - 1)
-                    add(counts, UInt32(BINS) + bin, (rest + up) >> dropped)
+    for start in range(Int32(0), row.chunks, TURNS):
+        var mask = row.reaching(start, as_float(Int(span.bits)))
+        while mask != 0:
+            var chunk = row.chunk(start, Int32(count_trailing_zeros(mask)))
+            mask &= mask - 1
+            var weights = stack_allocation[STEPS, Four]()
+            row.load(chunk, weights)
+            var first = UInt32(row.first(chunk))
+            comptime for i in range(4 * STEPS):
+                var w = bitcast[DType.uint32, 1](
+                    weights[unsafe_offset=i // 4][i % 4]
+                )
+                var id = first + UInt32(i // 4 * STRIDE + i % 4)
+                if span.holds(w, id):
+                    var bin = (w - span.bits) >> shift
+                    if equal:
+                        bin = UInt32(BINS - 1) - ((id - span.id) >> shift)
+                    add(counts, bin, 1)
+                    if below > 0:
+                        var rest = w & ((UInt32(1) << below) - 1)
+                        var up = id & ((UInt32(1) << dropped) - 1)
+                        add(counts, UInt32(BINS) + bin, (rest + up) >> dropped)
     barrier()
     var width = UInt32(0) if equal else UInt32(1) << shift
     var bins = Bins(counts, span.bits, width, dropped, counting)

@@ -47,7 +47,7 @@ def four[aligned: Bool](row: Ptr[DType.float32], cols: Int32, e: Int32) -> Four:
     """
     var v = Four(LOWEST)
     comptime if aligned:
-        v = load_vector[DType.float32, 4](row, Int(min(e, cols - 4)))
+        v = load_vector[DType.float32, 4](row, Int(e if e < cols else 0))
         if e >= cols:
             v = Four(LOWEST)
     else:

@@ -17,23 +17,40 @@ The bound follows from what the chunk kernel has left, the greatest weight M_c a
 """
 
 from std.atomic import Atomic, Ordering
-from std.bit import pop_count
+from std.bit import count_trailing_zeros, pop_count
 from std.memory import bitcast, stack_allocation
 
 from max.gpu import WARP_SIZE, barrier, lane_id, thread_idx
 from max.gpu.memory import AddressSpace
 from max.gpu.primitives import warp
 
-from .gpu_common import thread_anew, warp_index
+from .gpu_common import thread_anew
 from .sample_bins_gpu import Counts, Span, divide
 from .sample_chunks_gpu import CHUNK, STEPS, STRIDE, Four
 from .sample_filter import ABOVE_ONE, as_float
-from .sample_find_gpu import THREADS, WARPS, Block
+from .sample_find_gpu import THREADS, Block
 from .sample_list_gpu import SPACE, List
-from .sample_row_gpu import Kept, Row
+from .sample_row_gpu import TURNS, Kept, Row
 
 comptime COARSE = 22
 """Lower bits that are 0 in a bound: two bounds an octave."""
+
+
+@always_inline
+def is_limited(fields: Pointer[Float32, _], cols: Int32) -> Bool:
+    """Whether top-k leaves anything out."""
+    var top_k = fields[unsafe_offset=1]
+    return top_k >= 1 and top_k < Float32(cols)
+
+
+@always_inline
+def is_filtered(fields: Pointer[Float32, _], cols: Int32) -> Bool:
+    """Whether a row has filters."""
+    return (
+        is_limited(fields, cols)
+        or fields[unsafe_offset=2] < 1
+        or fields[unsafe_offset=3] > 0
+    )
 
 
 @fieldwise_init
@@ -47,27 +64,33 @@ struct Filters[aligned: Bool](TrivialRegisterPassable):
         Int32, MutUntrackedOrigin, address_space=AddressSpace.SHARED
     ]
     """Of the list, while it is gathered."""
+    var fields: Pointer[Float32, MutUntrackedOrigin]
+    """Of the row; read where they are used, so that registers need not hold them."""
 
     @always_inline
-    def kept(
-        self, top_k: Int32, top_p: Float32, min_p: Float32, whole: Float32
-    ) -> Kept:
-        """What the filters leave of a row whose weights have the sum `whole`; top_k 0: all.
+    def kept(self, whole: Float32) -> Kept:
+        """What the filters leave of a row whose weights have the sum `whole`.
         """
         var kept = Kept(0, self.row.cols)
         # First the end of top-k, if there is one; that of top-p often lies in the same list.
-        var counting = top_k > 0 and top_k < self.row.cols
-        var searching = counting or top_p < 1
-        var goal = Float32(top_k) if counting else top_p * whole
-        var spare = goal if counting else whole - goal
+        var counting = is_limited(self.fields, self.row.cols)
+        var searching = counting or self.fields[unsafe_offset=2] < 1
+        var goal = self.fields[unsafe_offset=2] * whole
+        var spare = whole - goal
+        if counting:
+            goal = self.fields[unsafe_offset=1]
+            spare = goal
         while searching:
             searching = False
             var bits = self.bound(spare, counting) << COARSE
             var span = Span(
                 bits, UInt32(ABOVE_ONE) - bits, 0, UInt32(self.row.cols), 0, 0
             )
-            var count = self.gather(span)
-            while count > Int32(SPACE):
+            var count: Int32
+            while True:
+                count = self.gather(span)
+                if count <= Int32(SPACE):
+                    break
                 span = divide(
                     self.row,
                     self.block,
@@ -76,9 +99,10 @@ struct Filters[aligned: Bool](TrivialRegisterPassable):
                     goal,
                     counting,
                 )
-                count = self.gather(span)
             self.list.sort(count)
+            var top_p = self.fields[unsafe_offset=2]
             if counting:
+                var top_k = Int32(self.fields[unsafe_offset=1])
                 count = min(count, top_k - span.count)
                 goal = top_p * (span.sum + self.block.total(self.sum(count)))
             var last = count - 1
@@ -90,6 +114,7 @@ struct Filters[aligned: Bool](TrivialRegisterPassable):
             kept = self.list.up_to(max(last, Int32(0)))
             counting = False  # top-p ends before the list
             spare = 0
+        var min_p = self.fields[unsafe_offset=3]
         if min_p > kept.least:
             kept = Kept(min_p, self.row.cols)
         return kept
@@ -141,39 +166,44 @@ struct Filters[aligned: Bool](TrivialRegisterPassable):
         if thread_idx.x == 0:
             self.length[] = 0
         barrier()
-        for chunk in range(Int32(warp_index()), self.row.chunks, Int32(WARPS)):
-            if not self.row.reaches(chunk, as_float(Int(span.bits))):
-                continue
-            var weights = stack_allocation[STEPS, Four]()
-            self.row.load(chunk, weights)
-            var first = UInt32(self.row.first(chunk))
-            var held = UInt32(0)  # a bit each
-            comptime for i in range(4 * STEPS):
-                var w = bits_of(weights[unsafe_offset=i // 4][i % 4])
-                if span.holds(w, first + UInt32(i // 4 * STRIDE + i % 4)):
-                    held |= UInt32(1 << i)
-            var own = Int32(pop_count(held))
-            var upto = warp.prefix_sum(own)
-            var all = warp.shuffle_idx(upto, UInt32(WARP_SIZE - 1))
-            if all == 0:
-                continue
-            var place = Int32(0)
-            if lane_id() == 0:
-                place = Atomic.fetch_add[ordering=Ordering.RELAXED](
-                    self.length, all
+        for start in range(Int32(0), self.row.chunks, TURNS):
+            var mask = self.row.reaching(start, as_float(Int(span.bits)))
+            while mask != 0:
+                var chunk = self.row.chunk(
+                    start, Int32(count_trailing_zeros(mask))
                 )
-            place = warp.shuffle_idx(place, UInt32(0))
-            if place + all > Int32(SPACE):
-                break
-            place += upto - own
-            comptime for i in range(4 * STEPS):
-                if held & UInt32(1 << i) != 0:
-                    self.list.put(
-                        place,
-                        bits_of(weights[unsafe_offset=i // 4][i % 4]),
-                        first + UInt32(i // 4 * STRIDE + i % 4),
+                mask &= mask - 1
+                var weights = stack_allocation[STEPS, Four]()
+                self.row.load(chunk, weights)
+                var first = UInt32(self.row.first(chunk))
+                var held = UInt32(0)  # a bit each
+                comptime for i in range(4 * STEPS):
+                    var w = bits_of(weights[unsafe_offset=i // 4][i % 4])
+                    if span.holds(w, first + UInt32(i // 4 * STRIDE + i % 4)):
+                        held |= UInt32(1 << i)
+                var own = Int32(pop_count(held))
+                var upto = warp.prefix_sum(own)
+                var all = warp.shuffle_idx(upto, UInt32(WARP_SIZE - 1))
+                if all == 0:
+                    continue
+                var place = Int32(0)
+                if lane_id() == 0:
+                    place = Atomic.fetch_add[ordering=Ordering.RELAXED](
+                        self.length, all
                     )
-                    place += 1
+                place = warp.shuffle_idx(place, UInt32(0))
+                if place + all > Int32(SPACE):
+                    mask = 0
+                    continue
+                place += upto - own
+                comptime for i in range(4 * STEPS):
+                    if held & UInt32(1 << i) != 0:
+                        self.list.put(
+                            place,
+                            bits_of(weights[unsafe_offset=i // 4][i % 4]),
+                            first + UInt32(i // 4 * STRIDE + i % 4),
+                        )
+                        place += 1
         barrier()
         return self.length[]
 

@@ -15,6 +15,7 @@ from max.gpu import WARP_SIZE, barrier, lane_id, thread_idx
 from max.gpu.memory import AddressSpace
 from max.gpu.primitives import warp
 
+from .argmax_gpu import LOWEST
 from .gpu_common import thread_anew, warp_index
 
 comptime THREADS = 512
@@ -56,27 +57,25 @@ struct Block(TrivialRegisterPassable):
     @always_inline
     def greatest(self, value: Float32) -> Float32:
         """The greatest over the block."""
-        var best = warp.max(value)
-        if lane_id() == 0:
-            self.floats[unsafe_offset=warp_index()] = best
-        barrier()
-        comptime for i in range(WARPS):
-            best = max(best, self.floats[unsafe_offset=i])
-        barrier()
-        return best
+        return warp.max(self.of_warps(warp.max(value), LOWEST))
 
     @always_inline
     def total(self, value: Float32) -> Float32:
         """The sum over the block."""
-        var partial = warp.sum(value)
-        if lane_id() == 0:
-            self.floats[unsafe_offset=warp_index()] = partial
+        return warp.sum(self.of_warps(warp.sum(value), 0))
+
+    @always_inline
+    def of_warps(self, value: Float32, other: Float32) -> Float32:
+        """Gives lane i what the last lane of warp i has, lanes beyond the warps `other`.
+        """
+        if Int(lane_id()) == WARP_SIZE - 1:
+            self.floats[unsafe_offset=warp_index()] = value
         barrier()
-        var total = Float32(0)
-        comptime for i in range(WARPS):
-            total += self.floats[unsafe_offset=i]
+        var theirs = other
+        if Int(lane_id()) < WARPS:
+            theirs = self.floats[unsafe_offset=Int(lane_id())]
         barrier()
-        return total
+        return theirs
 
     @always_inline
     def find[
@@ -86,8 +85,7 @@ struct Block(TrivialRegisterPassable):
         at least that.
         """
         var per = ceildiv(count, Int32(THREADS))
-        var thread = thread_anew()
-        var begin = thread * per
+        var begin = thread_anew() * per
         var end = min(begin + per, count)
         var head = Float32(0)  # most often a thread has one: it is kept
         if begin < end:
@@ -96,17 +94,12 @@ struct Block(TrivialRegisterPassable):
         for i in range(begin + 1, end):
             own += weights.at(i)
         var inclusive = warp.prefix_sum(own)
-        if Int(lane_id()) == WARP_SIZE - 1:
-            self.floats[unsafe_offset=warp_index()] = inclusive
-        barrier()
-        var total = Float32(0)
-        var running = inclusive - own
-        comptime for i in range(WARPS):
-            var sum = self.floats[unsafe_offset=i]
-            running += sum if Int32(
-                i * WARP_SIZE + WARP_SIZE
-            ) <= thread else Float32(0)
-            total += sum
+        var sums = self.of_warps(inclusive, 0)
+        var upto = warp.prefix_sum(sums)
+        var total = warp.shuffle_idx(upto, UInt32(WARPS - 1))
+        var running = (inclusive - own) + warp.shuffle_idx(
+            upto - sums, UInt32(warp_index())
+        )
         var target = share * total + goal
         var first = Int32.MAX
         var last = Int32(-1)
@@ -131,11 +124,11 @@ struct Block(TrivialRegisterPassable):
             self.places[unsafe_offset=warp_index()] = warp_first
             self.places[unsafe_offset=WARPS + warp_index()] = warp_last
         barrier()
-        comptime for i in range(WARPS):
-            warp_first = min(warp_first, self.places[unsafe_offset=i])
-            warp_last = max(warp_last, self.places[unsafe_offset=WARPS + i])
-        var passed = warp_first != Int32.MAX
-        var place = warp_first if passed else warp_last
+        var lane = min(Int(lane_id()), WARPS - 1)
+        var first_of_all = warp.min(self.places[unsafe_offset=lane])
+        var last_of_all = warp.max(self.places[unsafe_offset=WARPS + lane])
+        var passed = first_of_all != Int32.MAX
+        var place = first_of_all if passed else last_of_all
         if place >= begin and place < end:
             self.floats[
                 unsafe_offset=WARPS

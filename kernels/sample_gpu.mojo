@@ -40,7 +40,7 @@ from .sample_chunks_gpu import (
     chunk_kernel,
     scale_of,
 )
-from .sample_filter_gpu import Filters
+from .sample_filter_gpu import Filters, is_filtered
 from .sample_find_gpu import THREADS, Block
 from .sample_list_gpu import SPACE, List
 from .sample_row_gpu import Ids, Kept, Row
@@ -79,10 +79,6 @@ def draw_kernel[
     var own_stats = stats.unsafe_offset(index * Int(chunks) * 2)
     var field = fields.unsafe_offset(index * FIELDS)
     var scale = scale_of(field[unsafe_offset=0])
-    var top_k = Int32(field[unsafe_offset=1])
-    var top_p = field[unsafe_offset=2]
-    var min_p = field[unsafe_offset=3]
-    var random = field[unsafe_offset=4] if scale > 0 else Float32(0)
     var top = LOWEST
     for chunk in range(Int32(thread_idx.x), chunks, Int32(THREADS)):
         top = max(top, own_stats[unsafe_offset=2 * Int(chunk)])
@@ -91,23 +87,28 @@ def draw_kernel[
         logits.unsafe_offset(index * Int(cols)),
         own_stats,
         cols,
-        chunks,
         top,
         scale,
     )
     var kept = Kept(0, cols)
-    if scale > 0 and ((top_k > 0 and top_k < cols) or top_p < 1 or min_p > 0):
+    if scale > 0 and is_filtered(field, cols):
         var own = Float32(0)
         for chunk in range(Int32(thread_idx.x), chunks, Int32(THREADS)):
             own += row.at(chunk)
         var whole = block.total(own)
         if whole > 0:  # not where it is no number
-            kept = Filters(row, block, List(entries), length).kept(
-                top_k, top_p, min_p, whole
-            )
+            kept = Filters(
+                row,
+                block,
+                List(entries),
+                length,
+                field.unsafe_origin_cast[MutUntrackedOrigin](),
+            ).kept(whole)
             row.sum_kept(kept)
             barrier()
-    var chunk = block.find[False](row, chunks, random, 0)
+    var chunk = block.find[False](
+        row, chunks, field[unsafe_offset=4] if scale > 0 else Float32(0), 0
+    )
     var token = Int32(-1)
     if chunk.place >= 0:
         var left = chunk.target - chunk.before

@@ -4,10 +4,11 @@ A weight is one exp2 of a logit, computed anew in every pass. A chunk none of wh
 its maximum, which the chunk kernel has left, says so.
 """
 
+from std.bit import count_trailing_zeros
 from std.math import exp2
 from std.memory import stack_allocation
 
-from max.gpu import lane_id
+from max.gpu import WARP_SIZE, lane_id
 from max.gpu.primitives import warp
 
 from .common import Ptr
@@ -22,6 +23,10 @@ from .sample_chunks_gpu import (
 )
 from .sample_find_gpu import WARPS, Weights
 
+comptime TURNS = Int32(WARPS * WARP_SIZE)
+"""Chunks that the lanes of a block look at together."""
+comptime LANES_MASK = DType.uint32 if WARP_SIZE == 32 else DType.uint64
+"""A bit a lane."""
 comptime MARGIN = Float32(1 + 1.0 / 1024)
 """As exp2 may be off by a rounding, and then a smaller logit have the greater weight."""
 
@@ -82,21 +87,34 @@ struct Row[aligned: Bool](Weights):
         return self.stats[unsafe_offset=2 * Int(i) + 1] * self.greatest(i)
 
     @always_inline
-    def reaches(self, chunk: Int32, least: Float32) -> Bool:
-        """Whether a weight of a chunk may be `least` or more."""
-        return self.greatest(chunk) * MARGIN >= least
+    def reaching(self, start: Int32, least: Float32) -> Scalar[LANES_MASK]:
+        """Which chunks of a warp's turn from chunk `start` on may have a weight that is `least` or more; a bit each.
+        """
+        var own = self.chunk(start, Int32(lane_id()))
+        var reaches = False
+        if own < self.chunks:
+            reaches = self.greatest(own) * MARGIN >= least
+        return warp.vote[LANES_MASK](reaches)
+
+    @always_inline
+    def chunk(self, start: Int32, turn: Int32) -> Int32:
+        """The chunk of a warp at its turn: the warps of a block take turns."""
+        return start + turn * Int32(WARPS) + Int32(warp_index())
 
     @always_inline
     def load(self, chunk: Int32, weights: Registers[DType.float32, 4]):
         """Gives the lanes of a warp the weights of a chunk, STEPS vectors STRIDE apart.
         """
         comptime for i in range(STEPS):
-            var v = four[Self.aligned](
+            weights[unsafe_offset=i] = four[Self.aligned](
                 self.logits.as_unsafe_any_origin(),
                 self.cols,
                 self.first(chunk) + Int32(i * STRIDE),
             )
-            weights[unsafe_offset=i] = exp2((v - self.top) * self.scale)
+        comptime for i in range(STEPS):
+            weights[unsafe_offset=i] = exp2(
+                (weights[unsafe_offset=i] - self.top) * self.scale
+            )
 
     @always_inline
     def first(self, chunk: Int32) -> Int32:
@@ -107,22 +125,36 @@ struct Row[aligned: Bool](Weights):
     def sum_kept(self, kept: Kept):
         """Makes the sums of the chunks those of what is kept; a block barrier must follow.
         """
-        for chunk in range(Int32(warp_index()), self.chunks, Int32(WARPS)):
-            var sum = Float32(0)
-            if self.reaches(chunk, kept.least):
+        for start in range(Int32(0), self.chunks, TURNS):
+            var mask = self.reaching(start, kept.least)
+            var own = self.chunk(start, Int32(lane_id()))
+            if (
+                own < self.chunks
+                and (mask >> Scalar[LANES_MASK](lane_id())) & 1 == 0
+            ):
+                self.put(own, 0)
+            while mask != 0:
+                var chunk = self.chunk(start, Int32(count_trailing_zeros(mask)))
+                mask &= mask - 1
                 var weights = stack_allocation[STEPS, Four]()
                 self.load(chunk, weights)
+                var sum = Float32(0)
                 comptime for i in range(STEPS):
                     comptime for j in range(4):
                         sum += kept.weight(
                             weights[unsafe_offset=i][j],
                             self.first(chunk) + Int32(i * STRIDE + j),
                         )
-            sum = warp.sum(sum)
-            if lane_id() == 0:
-                self.stats.unsafe_store[width=2, alignment=8](
-                    2 * Int(chunk), SIMD[DType.float32, 2](self.top, sum)
-                )
+                sum = warp.sum(sum)
+                if lane_id() == 0:
+                    self.put(chunk, sum)
+
+    @always_inline
+    def put(self, chunk: Int32, sum: Float32):
+        """Makes `sum` that of a chunk."""
+        self.stats.unsafe_store[width=2, alignment=8](
+            2 * Int(chunk), SIMD[DType.float32, 2](self.top, sum)
+        )
 
 
 struct Ids(Weights):
