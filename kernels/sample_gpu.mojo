@@ -87,6 +87,7 @@ def draw_kernel[
         logits.unsafe_offset(index * Int(cols)),
         own_stats,
         cols,
+        chunks,
         top,
         scale,
     )
