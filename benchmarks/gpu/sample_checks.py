@@ -55,9 +55,10 @@ def draw(k: Kernels, logits: Tensor, fields: Tensor) -> Tensor:
     return tokens
 
 
-def one_row(k: Kernels, report: Report, name: str, logits: Tensor, row: tuple[float, float, float, float]) -> None:
-    """Draw 256 times from logits [V] with random numbers spread over [0, 1), and compare with float64."""
-    rows = 256
+def one_row(
+    k: Kernels, report: Report, name: str, logits: Tensor, row: tuple[float, float, float, float], rows: int = 256
+) -> None:
+    """Draw `rows` times from logits [V] with random numbers spread over [0, 1), and compare with float64."""
     fields = torch.tensor([[*row, 0.0]] * rows, device="cuda")
     fields[:, 4] = (torch.arange(rows, device="cuda") + torch.rand(rows, device="cuda")) / rows
     tokens = draw(k, logits.expand(rows, -1).contiguous(), fields).long()
