@@ -1,12 +1,15 @@
 """A pass over a row that divides a range of its weights into bins, and finds the bin in which the filters end.
 
-    bits of the weights   | bin 1023 | ... | x | ... | bin 0 |      1024 equal parts of the bits; of equal weights: of the
-    falling order           0                i         1023         indices, from the last bin on
-    number or sum         ++++++++++++++++++++^                     reaches the goal
+    bits of the weights   | bin 1023 | ... | x | ... | bin 0 |    1024 equal parts of the bits; where all weights are
+    falling order           0                i         1023       equal, of the indices, the lowest in bin 1023
+    number or sum         ++++++++++++++++++++^                   reaches the goal
 
-Equal parts of the bits have one exponent each, so the sum of a bin's weights is count * first + unit * (sum of the bits below
-the first), a whole number, the same in whatever order threads add. 20 lower bits are rounded to 12, so that 2^20 of them
-fit into 32 bits: up in as many of 256 cases as the fraction says, by the index, so that the errors do not add up.
+All weights of a bin have one exponent, so their sum is
+
+    count * (smallest) + unit * (sum of the bits above the smallest)
+
+with a sum of whole numbers, the same in whatever order threads add. Of 20 such bits 12 are added, so that 2^20 weights fit
+into 32 bits; they are rounded up in as many of 256 cases as the rest says, by the index, so that errors do not add up.
 """
 
 from std.atomic import Atomic, Ordering

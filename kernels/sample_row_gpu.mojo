@@ -6,7 +6,7 @@ its maximum, which the chunk kernel has left, says so.
 
 from std.bit import count_trailing_zeros
 from std.math import exp2
-from std.memory import bitcast, stack_allocation
+from std.memory import stack_allocation
 
 from max.gpu import WARP_SIZE, lane_id
 from max.gpu.primitives import warp
@@ -21,7 +21,6 @@ from .sample_chunks_gpu import (
     chunk_base,
     four,
 )
-from .sample_filter import as_float
 from .sample_find_gpu import WARPS, Weights
 
 comptime TURNS = Int32(WARPS * WARP_SIZE)
@@ -39,11 +38,6 @@ struct Kept(TrivialRegisterPassable):
 
     var least: Float32
     var last: Int32
-
-    @always_inline
-    def above(self) -> Float32:
-        """The first float above `least`."""
-        return as_float(Int(bitcast[DType.uint32, 1](self.least)) + 1)
 
     @always_inline
     def weight(self, w: Float32, e: Int32) -> Float32:
@@ -145,21 +139,12 @@ struct Row[aligned: Bool](Weights):
                 var weights = stack_allocation[STEPS, Four]()
                 self.load(chunk, weights)
                 var sum = Float32(0)
-                var first = self.first(chunk)
-                var end = (chunk + 1) * Int32(CHUNK)
-                if end > kept.last and end - Int32(CHUNK) <= kept.last:
-                    comptime for i in range(4 * STEPS):
+                comptime for i in range(STEPS):
+                    comptime for j in range(4):
                         sum += kept.weight(
-                            weights[unsafe_offset=i // 4][i % 4],
-                            first + Int32(i // 4 * STRIDE + i % 4),
+                            weights[unsafe_offset=i][j],
+                            self.first(chunk) + Int32(i * STRIDE + j),
                         )
-                else:  # the last that is kept lies in another chunk
-                    var least = kept.least
-                    if end > kept.last:
-                        least = kept.above()
-                    comptime for i in range(4 * STEPS):
-                        var w = weights[unsafe_offset=i // 4][i % 4]
-                        sum += Float32(0) if w < least else w
                 sum = warp.sum(sum)
                 if lane_id() == 0:
                     self.put(chunk, sum)
