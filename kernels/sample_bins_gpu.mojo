@@ -16,7 +16,7 @@ from std.atomic import Atomic, Ordering
 from std.bit import bit_width, count_trailing_zeros
 from std.memory import bitcast, stack_allocation
 
-from max.gpu import barrier, thread_idx
+from max.gpu import barrier
 from max.gpu.memory import AddressSpace
 
 from .gpu_common import thread_anew

@@ -25,7 +25,7 @@ from max.gpu.memory import AddressSpace
 from max.gpu.primitives import warp
 
 from .gpu_common import thread_anew
-from .sample_bins_gpu import Counts, Span, divide
+from .sample_bins_gpu import Span, divide
 from .sample_chunks_gpu import CHUNK, STEPS, STRIDE, Four
 from .sample_filter import ABOVE_ONE, as_float
 from .sample_find_gpu import THREADS, Block

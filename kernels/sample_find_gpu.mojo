@@ -11,7 +11,7 @@ rounding lets the sum end short of the target: then the last with a weight is it
 
 from std.math import ceildiv
 
-from max.gpu import WARP_SIZE, barrier, lane_id, thread_idx
+from max.gpu import WARP_SIZE, barrier, lane_id
 from max.gpu.memory import AddressSpace
 from max.gpu.primitives import warp
 

@@ -32,7 +32,7 @@ Tried without gain: asking for a warp's next chunk while one is computed; fewer 
 whose registers all fit (256 rows: 98).
 """
 
-from std.math import ceildiv, exp2
+from std.math import ceildiv
 from std.memory import stack_allocation
 from std.utils import StaticTuple
 
@@ -48,7 +48,7 @@ from max.gpu.memory import AddressSpace
 
 from .argmax_gpu import LOWEST
 from .common import Ptr
-from .gpu_common import SharedPtr, early_launch, wait_for_previous
+from .gpu_common import early_launch, wait_for_previous
 from .sample import FIELDS
 from .sample_chunks_gpu import (
     CHUNK,

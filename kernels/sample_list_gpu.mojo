@@ -6,10 +6,10 @@ same whatever the order was. Bitonic sort: pairs of entries at a distance are pu
     distance  1 | 2 1 | 4 2 1 | 8 4 2 1          runs of 2, 4, 8, 16 are sorted, every other one the other way round
 """
 
-from max.gpu import barrier, thread_idx
+from max.gpu import barrier
 from max.gpu.memory import AddressSpace
 
-from .gpu_common import pow2_at_least, thread_anew, SharedPtr
+from .gpu_common import pow2_at_least, thread_anew
 from .sample_filter import as_float
 from .sample_find_gpu import THREADS, Weights
 from .sample_row_gpu import Kept
