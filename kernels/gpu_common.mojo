@@ -134,6 +134,20 @@ def lane_anew() -> Int32:
 
 
 @always_inline
+def thread_anew() -> Int32:
+    """The thread's number in its block along x, read again where that can be said (NVIDIA): see `lane_anew`.
+    """
+    comptime if DeviceContext.default_device_info.api == "cuda":
+        return inlined_assembly[
+            "mov.u32 $0, %tid.x;",
+            Int32,
+            constraints="=r",
+            has_side_effect=True,
+        ]()
+    return Int32(thread_idx.x)
+
+
+@always_inline
 def group_sum[lanes: Int](value: Float32) -> Float32:
     """Sums over aligned groups of `lanes` lanes (a power of two); every lane of the group gets the sum.
     """

@@ -8,6 +8,7 @@ from benchmarks.gpu.extension import Tensor
 from benchmarks.gpu.harness import BF16, F16, F32, Report, int32, poison, randn
 from benchmarks.gpu.kernels import Kernels
 from benchmarks.gpu.paged import paged
+from benchmarks.gpu.sample_checks import check_sample
 
 BOUND = {BF16: 8e-3, F16: 1.5e-3, F32: 2e-6}
 """Relative error in norm that is allowed: one rounding of the output and, for tensor cores, of probabilities."""
@@ -234,5 +235,6 @@ ALL = {
     "linear": check_linear,
     "rope": check_rope,
     "attention": check_attention,
+    "sample": check_sample,
     "repeatable": check_repeatable,
 }

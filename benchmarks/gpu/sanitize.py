@@ -19,6 +19,7 @@ from benchmarks.gpu.checks import BOUND, check_rope, check_rowwise, one_linear
 from benchmarks.gpu.harness import BF16, F16, F32, Report, poison, randn
 from benchmarks.gpu.kernels import Kernels
 from benchmarks.gpu.paged import paged
+from benchmarks.gpu.sample_checks import one_row
 
 
 def products(k: Kernels, report: Report, shapes: list[tuple[int, int, int, torch.dtype]], own: bool) -> None:
@@ -46,7 +47,8 @@ def check_library(k: Kernels, report: Report) -> None:
 
 
 def check_sample(k: Kernels, report: Report) -> None:
-    """Every kind of row: greedy, plain, each filter, one of which leaves a single token; one to three chunks."""
+    """Every kind of row: greedy, plain, each filter, one of which leaves a single token; and lists that are too long,
+    which are divided by weight, and of equal weights by index."""
     fields = [[0, 0, 1, 0, 0.5], [1, 1, 1, 0, 0.5], [1, 0, 1e-6, 0, 0.5], [1, 0, 1, 1, 0.5]]
     fields += [[0.6, 0, 1, 0, 0.3], [1, 5, 1, 0, 0.9], [1, 0, 0.9, 0, 0.7], [1, 40, 0.8, 0.02, 0.999]]
     for width in (1000, 4097, 9000):
@@ -59,6 +61,9 @@ def check_sample(k: Kernels, report: Report) -> None:
         report.equal(f"sample {width} inside", inside, torch.ones_like(inside))
         better = (logits[5] > logits[5, tokens[5].long()]).sum()
         report.equal(f"sample {width} top 5", better < 5, torch.ones_like(better < 5))
+    for scale in (0.0, 1.0):
+        for row in ((1, 7000, 1, 0), (1, 7000, 0.4, 0), (1, 0, 0.6, 0)):
+            one_row(k, report, f"20000 times {scale}", randn(20000, dtype=F32, scale=scale), row, rows=4)
 
 
 def check_attention(k: Kernels, report: Report) -> None:

@@ -194,12 +194,13 @@ SAMPLING = {
     "greedy": (0.0, 0.0, 1.0, 0.0, 0.5),
     "temperature": (0.6, 0.0, 1.0, 0.0, 0.5),
     "top_k and top_p": (0.6, 20.0, 0.95, 0.0, 0.5),
+    "top_p": (1.0, 0.0, 0.95, 0.0, 0.5),
 }
 """Temperature, top-k, top-p, min-p and the random number of the rows that are timed."""
 
 
 def sample(bench: Bench, name: str, rows: int) -> None:
-    """The token of each row of logits; PyTorch by the exponential race, where there is no filter."""
+    """The token of each row of logits; PyTorch by the exponential race, after `topk` if there is a filter."""
     vocabulary = MODELS[0].vocabulary
     copies = copies_for(rows * vocabulary * 4, 32)
     logits = [torch.randn(rows, vocabulary, device="cuda") * 2 for _ in range(copies)]
@@ -211,10 +212,17 @@ def sample(bench: Bench, name: str, rows: int) -> None:
         weights = torch.softmax(logits[i] / 0.6, -1)
         return weights.div_(torch.empty_like(weights).exponential_()).argmax(-1)
 
+    def filtered(i: int) -> object:
+        top, ids = torch.topk(logits[i], 20, dim=-1)  # falling
+        weights = torch.softmax(top / 0.6, -1)
+        weights[weights.cumsum(-1) - weights >= 0.95] = 0
+        best = weights.div_(torch.empty_like(weights).exponential_()).argmax(-1, keepdim=True)
+        return ids.gather(-1, best)
+
     bench.both(
         {"op": "sample", "what": name, "rows": rows},
         lambda i: bench.kernels.sample(tokens, logits[i], fields),
-        race if name == "temperature" else None,
+        {"temperature": race, "top_k and top_p": filtered}.get(name),
         copies,
         rows * vocabulary * 4.0,
     )

@@ -181,6 +181,14 @@ def test_a_cluster_joins_what_its_blocks_decode_on_hopper(ptx: Ptx) -> None:
         assert text.index("barrier.cluster.arrive") < text.index("barrier.cluster.wait") < text.index("st.async")
 
 
+def test_bins_are_counted_in_shared_memory_without_a_fence(ptx: Ptx) -> None:
+    """Of a weight its number and its lower bits, 16 a lane, and one addition to the length of the list."""
+    for text in ptx.of("sample_draw"):
+        assert len(re.findall(r"(?:atom|red)\.\S*shared\S*\.add\.u32", text)) == 33
+        assert "fence" not in text
+        assert "membar" not in text
+
+
 def test_arrays_stay_in_registers(ptx: Ptx) -> None:
     """Of every kernel, every variant and every step."""
     assert len(ptx.files) > 40
@@ -198,6 +206,7 @@ def test_arrays_stay_in_registers(ptx: Ptx) -> None:
         "linear_skinny",
         "attention_decode",
         "attention_join",
+        "sample",
     ],
 )
 def test_decode_kernels_start_while_the_one_before_ends(ptx: Ptx, name: str) -> None:
