@@ -53,7 +53,7 @@ STEPS: dict[str, dict[str, str]] = {
         "thread": "a thread a head",
         "block": "a block a head, online softmax",
         "registers": "tensor cores, split context, pages to registers",
-        "engine": "pages streamed by the copy engine: the engine's",
+        "engine": "a cluster of blocks a head, one launch: the engine's",
     },
 }
 DEFAULT_ROWS = {"linear": [1, 8, 64, 128, 2048], "rms_norm": [1, 256, 8192], "prefill": [512, 2048], "decode": [1, 32]}
