@@ -14,12 +14,12 @@ microseconds on an H100 that copies 2,440 GB/s, 16 query and 8 key/value heads o
 prompt, decode of so many requests at 2,048 tokens:
 
                                    prefill 512    prefill 2048    decode 1    decode 32
-    one thread a query head              2,109          12,778      10,931       17,540
+    one thread a query head              2,109          12,778      10,901       17,403
     one block a query head                 218           3,017         161          185
     keys in shared memory, 64 rows         252           1,682
-    tensor cores                            24             133        10.1          106
-    what the engine chooses on Hopper     12.7              39         6.0           95
-    PyTorch 2.11                          12.3              51         9.3           92
+    tensor cores                            24             133        10.2          106
+    what the engine chooses on Hopper     12.7              39         5.5           92
+    PyTorch 2.11                          12.3              51         9.4           92
 
 (benchmarks/results/2026-11-26_h100_ladders.json; prefill by tensor cores is of 2026-11-26_h100_prefill_variants.json.
 In that run 2,048 tokens after 8,192 took 267 us by the Hopper kernel and 754 by attention_prefill_gpu.mojo, 512 after 4,096 65

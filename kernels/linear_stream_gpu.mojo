@@ -26,19 +26,24 @@ What is chosen, as measured on an H100 (132 SMs; matrices of Qwen3-0.6B and Qwen
     late      from 65 rows on the next kernel may start only when the last stage has been asked for, so that its weights
               do not delay this one's x, which then is as many bytes as w
 
-Time by cuBLAS's, one product after another in a captured graph, w not in the cache (`benchmarks.gpu.run_all`):
+Time by cuBLAS's, by turns, one product after another in a captured graph, w not in the cache (`benchmarks.gpu.run_all`,
+benchmarks/results/2026-11-26_h100_linear.json):
 
     rows                   8     16     32     64    128    256
-    0.6B  qkv                  0.76   0.78   0.70   0.91   0.96          blocks read rows / 64 times as many bytes of x as
-          o                    0.51   0.52   0.60   0.77   0.83          of w, which limits from 128 rows on
-          gate_up              0.76   0.76   0.81   0.96
-          down                 0.51   0.51   0.55   0.78   0.80
-          head          0.92   0.93   0.92   0.92   0.96
-    8B    qkv           0.84   0.86   0.87   0.96   1.00
-          o             0.77   0.77   0.87   0.90   0.99
-          gate_up       0.92   0.93   0.93   0.95   0.98
-          down          0.88   0.96   0.87   0.88   1.00
-          head          0.93   0.94   0.94   0.94   0.96
+    0.6B  qkv                  0.74   0.75   0.69   0.92   0.91          blocks read rows / 64 times as many bytes of x as
+          o                    0.52   0.52   0.60   0.77   0.78          of w, which limits from 128 rows on
+          gate_up              0.76   0.75   0.80   0.95
+          down                 0.51   0.51   0.55   0.75   0.79
+          head          0.92   0.92   0.93   0.92   0.97
+    8B    qkv           0.85   0.86   0.87   0.96   0.99
+          o             0.76   0.77   0.86   0.90   1.00
+          gate_up       0.92   0.93   0.93   0.97   0.96
+          down          0.88   0.88   0.88   0.88   1.00
+          head          0.93   0.94   0.94   0.94   0.97
+
+Tried without gain: a policy for the L2 cache that drops w first or keeps x (5% slower to 3% quicker, and by turns no difference);
+blocks that begin at different k, so that they ask for different parts of x at a time (up to 25% slower: what all ask for at
+once comes once).
 """
 
 from .common import Ptr

@@ -9,19 +9,25 @@ One block has one row. A thread keeps its vectors of 16 bytes in registers, so t
               lane0  lane1  lane2
     squares -> warp shuffle -> shared memory -> one sum for the block -> scale -> 16-byte stores
 
+Weights never change, so they come before the wait for the kernel before (`gpu_common.mojo`).
+
 The ladder (`kernels/steps/rms_norm_thread_gpu.mojo`, `rms_norm_block_gpu.mojo`): one thread a row; one block a row with
 2-byte loads; 16-byte loads; registers instead of a second read. `python -m benchmarks.ladder rms_norm --device gpu`,
-microseconds on an H100 that copies 2,440 GB/s, E = 1024 in bfloat16:
+microseconds on an H100 that copies 2,430 GB/s, E = 1024 in bfloat16:
 
     rows                                     1        256       8192
-    one thread a row                      58.5        337        350
-    one block a row, 2-byte loads          2.3        2.6       17.8
-    16-byte loads                          1.8        2.1       14.2
-    registers (this file)                  1.6        3.7       11.1     3,013 GB/s: the L2 cache helps
-    PyTorch 2.11                           2.3        3.6       13.6
+    one thread a row                      60.8        337        350
+    one block a row, 2-byte loads          2.2        2.5       17.8
+    16-byte loads                          1.6        1.9       14.2
+    registers, weights before the wait     0.8        1.2       10.7     3,150 GB/s: the L2 cache helps
+    PyTorch 2.11                           2.2        2.6       13.6
 
-3.7 and 3.6 are the start of a graph of eight launches, some 30 microseconds, not the kernels: in the profile of the
-engine at 256 rows this kernel takes 2.1, and its fused form 2.0 (benchmarks/results/2026-11-23_h100_engine_steps.json).
+Beside `torch.compile`, by turns (benchmarks/results/2026-11-26_h100_rowwise.json), microseconds at 1, 256 and 4,096 rows:
+
+    E = 1024                    0.82     1.41     6.87          with the residual    0.84     1.91     12.7
+        compiled                1.32     2.10     7.31                               1.37     2.60     12.6
+    E = 4096                    1.01     2.68     22.8                               1.37     4.21     45.5
+        compiled                1.78     3.69     24.9                               1.93     4.93     58.5
 """
 
 from std.math import ceildiv, rsqrt

@@ -5,7 +5,15 @@ a thread, and as many threads as fit. Threads count over all vectors of all rows
 
     thread n  ->  row n / (I / width),  vector n % (I / width)        neighbours read neighbouring 16 bytes
 
-Divisions are of 32 bits: a GPU divides 64-bit integers in software.
+Divisions are of 32 bits: a GPU divides 64-bit integers in software. Microseconds on an H100, I = 3,072 in bfloat16 (the first
+three: one run; benchmarks/results/2026-11-26_h100_rowwise.json for the others):
+
+    rows                                     1       64      256     4,096
+    256 threads, division as IEEE 754     1.17     1.71     3.07      26.5
+    the GPU's own division                1.21     1.48     2.85      26.6
+    64 threads for few rows, 128 else     0.95     1.49     2.85      26.6
+    this file                             0.85     1.52     2.84      26.6
+    torch.compile                         1.22     2.01     3.56      27.2
 """
 
 from .common import Ptr
