@@ -45,8 +45,8 @@ def early_launch() -> List[LaunchAttribute]:
     Its blocks then lie ready in place of being launched, which takes over a microsecond. It must call
     `wait_for_previous` before it touches what the kernel before writes or reads, in every block: a kernel that skips it
     could end, and let a later one go on, before an earlier one has ended. Before the wait it may read what no kernel
-    that may still run writes: weights, and the lengths and page tables that a step is given, which are copied before its
-    first kernel. (CUDA Programming Guide, "Programmatic Dependent Launch and Synchronization".)
+    that may still run writes: weights, and the positions, slots, lengths and page tables that a step is given, which are
+    copied before its first kernel. (CUDA Programming Guide, "Programmatic Dependent Launch and Synchronization".)
     """
     return pdl_launch_attributes(PDLLevel(1))
 
