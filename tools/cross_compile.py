@@ -66,7 +66,10 @@ def main() -> int:
             parser.error(f"{target} is not a known target; choose from {', '.join(TARGETS)}")
     if args.here:
         compile_for(args.targets[0], args.all)
-        return 0
+        # Compiled. Threads of MAX's compiler that still run when the interpreter ends have aborted the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     root = Path(__file__).resolve().parent.parent
     env = os.environ | {"PYTHONPATH": str(root)}
     failed = []
