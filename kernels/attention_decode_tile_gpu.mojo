@@ -140,10 +140,9 @@ def store_state[
     greatest: Float32,
     total: Float32,
     warp: Int,
-    head_count: Int = GROUP,
 ):
-    """Puts the state of warp number `warp` into shared memory, of the tile's first heads: sums [warp][head][D], stats
-    [warp][head][2], the greatest score and the sum.
+    """Puts the state of warp number `warp` into shared memory: sums [warp][GROUP][D], stats [warp][GROUP][2], the greatest
+    score and the sum.
     """
     var g = Int(lane_id()) >> 2
     var t = Int(lane_id()) & 3
@@ -157,7 +156,7 @@ def store_state[
             comptime for e in range(4):
                 var d = c * 64 + g * 8 + j + (e >> 1) * 4
                 var head = 2 * t + (e & 1)
-                if d < D and head < head_count:
+                if d < D:
                     sums[unsafe_offset=(warp * GROUP + head) * D + d] = v[e]
 
 

@@ -216,6 +216,27 @@ def test_decode_kernels_start_while_the_one_before_ends(ptx: Ptx, name: str) -> 
             assert (instruction in text) == (ptx.target == "sm_90a")
 
 
+@pytest.mark.parametrize(
+    ("name", "early", "late"),
+    [  # loads of 16 bytes: weights, then the row (fused: and the residual); angles and weights, then a head's halves
+        ("rms_norm_bfloat16_8_128_1_False", 1, 1),
+        ("rms_norm_bfloat16_8_128_1_True", 1, 2),
+        ("rms_norm_bfloat16_8_256_2_False", 2, 2),
+        ("rms_norm_bfloat16_8_512_1_True", 1, 2),
+        ("rms_norm_bfloat16_8_1024_4_False", 0, 8),  # registers are scarce
+        ("qk_norm_rope_write_bfloat16_128_True", 6, 2),
+        ("swiglu_bfloat16_8", 0, 2),
+    ],
+)
+def test_only_what_never_changes_is_read_before_the_wait(ptx: Ptx, name: str, early: int, late: int) -> None:
+    """What the kernel before writes is read after it; weights and angles come while that one still runs."""
+    if ptx.target == "sm_90a":
+        for text in ptx.of(name):
+            before, after = text.split("griddepcontrol.wait")
+            assert [len(LOAD_16.findall(part)) for part in (before, after)] == [early, late]
+            assert "st.global" not in before
+
+
 def test_pages_are_read_after_the_wait(ptx: Ptx) -> None:
     """A request may share pages that another one of the same step fills, in the kernel just before."""
     if ptx.target == "sm_90a":
