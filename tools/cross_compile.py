@@ -66,7 +66,8 @@ def main() -> int:
             parser.error(f"{target} is not a known target; choose from {', '.join(TARGETS)}")
     if args.here:
         compile_for(args.targets[0], args.all)
-        # Compiled. Threads of MAX's compiler that still run when the interpreter ends have aborted the process.
+        # Compiled. A process that had come so far once aborted later ("terminate called without an active exception"),
+        # presumably when the interpreter ended while a thread of MAX's compiler still ran.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

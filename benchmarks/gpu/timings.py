@@ -14,8 +14,8 @@ from benchmarks.gpu.harness import copies_for, randn
 
 
 def linear(bench: Bench) -> None:
-    """All products of both models at 1 to 4096 rows."""
-    counts = [1, 8, 32, 128, 2048] if bench.quick else [1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096]
+    """All products of both models at 1 to 8192 rows."""
+    counts = [1, 8, 32, 128, 2048] if bench.quick else [1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 8192]
     for model in MODELS:
         for name, (n, depth) in model.matrices().items():
             copies = copies_for(n * depth * 2, 40)
