@@ -11,6 +11,7 @@ a module with these in place of compiling; a graph that is not among them is com
 from __future__ import annotations
 
 import argparse
+import hashlib
 import runpy
 import sys
 import time
@@ -19,10 +20,37 @@ from pathlib import Path
 from max import driver
 from max.dtype import DType
 from max.engine import InferenceSession
-from max.engine._precompiled_mefs import MefStore, _default_key
+from max.engine._precompiled_mefs import MefStore, _fingerprint
 from max.graph import DeviceRef, Graph
 
+from mili.kernel_package import kernel_package
+from mili.kernel_path import kernel_path
+
 GRAPHS = ("engine", "tiny", "float32", "bfloat16", "float16")
+
+
+def artifact(graph: Graph) -> str:
+    """Names a compiled graph after all that it was made from: its operations, the shapes of its weights, the kernels.
+
+    MAX's own names tell graphs apart by inputs and outputs. Weights are neither, so one compiled for a longer table of
+    angles would be taken, and read past the end of the shorter one.
+    """
+    kernels = kernel_package(kernel_path()).stem  # made from the sources' contents
+    return f"{graph.name}-{hashlib.sha256(f'{_fingerprint(graph)} {kernels}'.encode()).hexdigest()[:16]}.mef"
+
+
+def known(places: list[Path]) -> MefStore:
+    """The graphs in `places`; one that is not among them is declined, said so, and compiled as always."""
+    files = {file.name for place in places for file in place.iterdir()}
+
+    def key(graph: Graph) -> str | None:
+        name = artifact(graph)
+        if name in files:
+            return name
+        print(f"graph {graph.name} ({name}) is not among the precompiled ones: compiling it", file=sys.stderr)
+        return None
+
+    return MefStore.for_import(places, key=key)
 
 
 def write(folder: Path, graphs: list[str], target: str) -> None:
@@ -34,9 +62,8 @@ def write(folder: Path, graphs: list[str], target: str) -> None:
     for name in graphs:
         start = time.perf_counter()
         place = folder / name
-        session = InferenceSession(
-            devices=[device, driver.CPU()] if name in ("engine", "tiny") else [device], export_mefs=place
-        )
+        session = InferenceSession(devices=[device, driver.CPU()] if name in ("engine", "tiny") else [device])
+        InferenceSession.default_mef_store = MefStore.for_export(place, key=artifact)
         if name in ("engine", "tiny"):
             session.compile_reusing_mefs(engine_graph(device, name))
         else:
@@ -68,10 +95,7 @@ def use(folder: Path, arguments: list[str]) -> None:
     """Run a module with the graphs of `folder`."""
     places = [place for place in folder.iterdir() if (place / "manifest.json").is_file()]
     if places:
-        known = {file.name for place in places for file in place.iterdir()}
-        InferenceSession.default_mef_store = MefStore.for_import(
-            places, key=lambda graph: key if (key := _default_key(graph)) in known else None
-        )
+        InferenceSession.default_mef_store = known(places)
     print(f"precompiled graphs: {sorted(place.name for place in places)}", file=sys.stderr)
     sys.argv = arguments
     sys.path.insert(0, "")
@@ -87,9 +111,13 @@ def main() -> None:
     parser.add_argument("rest", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     if options.what == "use":
+        if not options.rest:
+            parser.error("name the module to run, and its arguments")
         use(options.folder, options.rest)
-    else:
-        write(options.folder, options.rest or list(GRAPHS), options.target)
+        return
+    if unknown := [name for name in options.rest if name not in GRAPHS]:
+        parser.error(f"no graph is called {', '.join(unknown)}; choose from {', '.join(GRAPHS)}")
+    write(options.folder, options.rest or list(GRAPHS), options.target)
 
 
 if __name__ == "__main__":
