@@ -18,6 +18,11 @@ from mili.errors import ConfigError
 KEPT = 8  # packages; the least recently used go
 
 
+def package_store() -> Path:
+    """The folder that packages are kept in, made if there is none."""
+    return make_folder(cache_folder() / "kernels")
+
+
 def kernel_package(folder: Path) -> Path:
     """The precompiled package of a kernel folder, made if there is none.
 
@@ -28,7 +33,7 @@ def kernel_package(folder: Path) -> Path:
         content = file.read_bytes()
         digest.update(f"\0{file.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
         digest.update(content)
-    store = make_folder(cache_folder() / "kernels")
+    store = package_store()
     target = store / f"mili_{digest.hexdigest()[:24]}.mojoc"
     if target.is_file():
         target.touch()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import runpy
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ from max.engine import InferenceSession
 from max.engine._precompiled_mefs import MefStore, _fingerprint
 from max.graph import DeviceRef, Graph
 
-from mili.kernel_package import kernel_package
+from mili.kernel_package import kernel_package, package_store
 from mili.kernel_path import kernel_path
 
 GRAPHS = ("engine", "tiny", "float32", "bfloat16", "float16")
@@ -59,6 +60,8 @@ def write(folder: Path, graphs: list[str], target: str) -> None:
     driver.set_virtual_device_target_arch(target)
     driver.set_virtual_device_count(1)
     device = driver.Accelerator()
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(kernel_package(kernel_path()), folder)
     for name in graphs:
         start = time.perf_counter()
         place = folder / name
@@ -92,7 +95,9 @@ def engine_graph(device: driver.Device, name: str) -> Graph:
 
 
 def use(folder: Path, arguments: list[str]) -> None:
-    """Run a module with the graphs of `folder`."""
+    """Run a module with the graphs and the kernel packages of `folder`."""
+    for package in folder.glob("*.mojoc"):  # under the name of its contents: of no use to other kernels, and no harm
+        shutil.copy(package, package_store())
     places = [place for place in folder.iterdir() if (place / "manifest.json").is_file()]
     if places:
         InferenceSession.default_mef_store = known(places)
