@@ -8,7 +8,7 @@ from max.driver import CPU, Buffer
 from max.dtype import DType
 from max.engine import InferenceSession
 from max.engine._precompiled_mefs import MefStore, _default_key
-from max.graph import DeviceRef, Graph, TensorType, Weight, ops
+from max.graph import DeviceRef, Graph, TensorType, Weight
 
 from benchmarks.gpu.precompile import artifact, known
 
