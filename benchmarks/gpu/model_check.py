@@ -2,8 +2,7 @@
 
 `python -m benchmarks.gpu.model_check SmolLM2.gguf --json result.json` runs SmolLM2-135M-Instruct in float32
 (greedy tokens must be those of tests/golden/smollm2.json), whole and in chunks, then in bfloat16: the share of equal
-tokens, and
-the time of one decode step executed and replayed.
+tokens, and the time of one decode step executed and replayed.
 """
 
 import argparse
