@@ -1,15 +1,19 @@
 """Recorded GPU results are shown with device, date and command; where there are none, that is said."""
 
+import ast
 import json
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from benchmarks.ladder import GPU
-from workbook import gpu_results
-from workbook.gpu_results import recorded
+from mili.hardware import find_gpus
+from workbook import figures, gpu_results
+from workbook.gpu_results import latest, recorded
+from workbook.paths import ROOT
 
 
 def write(folder: Path, name: str, date: str, microseconds: float) -> None:
@@ -67,3 +71,31 @@ def test_with_a_gpu_the_ladder_is_timed_on_it(
     recorded("rms_norm", folder=tmp_path)
     assert asked == [["-m", "benchmarks.ladder", "rms_norm", "--device", "gpu"]]
     assert "naive 1 us" in capsys.readouterr().out
+
+
+def shown(notebook: Path) -> list[tuple[str, str, dict[str, Any]]]:
+    """The cells of a notebook that show recorded results: source, printed text, functions from before that they call."""
+    defined: dict[str, ast.stmt] = {}
+    found = []
+    for cell in json.loads(notebook.read_text())["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code" or source.startswith("%%"):
+            continue
+        tree = ast.parse(source)
+        if "recorded(" in source or "latest(" in source:
+            text = "".join("".join(output.get("text", "")) for output in cell["outputs"])
+            functions: dict[str, Any] = {}
+            for name in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & set(defined):
+                exec(compile(ast.Module([defined[name]], []), notebook.name, "exec"), functions)
+            found.append((source, text, functions))
+        defined |= {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return found
+
+
+@pytest.mark.skipif(find_gpus().usable, reason="with a GPU the cells time kernels on it")
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem[:2])
+def test_notebooks_show_the_newest_results(notebook: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for source, text, functions in shown(notebook):
+        capsys.readouterr()
+        exec(source, functions | {"recorded": recorded, "latest": latest, "figures": figures})
+        assert capsys.readouterr().out == text, f"run this cell of {notebook.name} again:\n{source}"
