@@ -74,7 +74,7 @@ def test_with_a_gpu_the_ladder_is_timed_on_it(
 
 
 def shown(notebook: Path) -> list[tuple[str, str, dict[str, Any]]]:
-    """The cells of a notebook that show recorded results: source, printed text, functions from before that they call."""
+    """The cells of a notebook that show recorded results: source, printed text, and the functions that they call."""
     defined: dict[str, ast.stmt] = {}
     found = []
     for cell in json.loads(notebook.read_text())["cells"]:
