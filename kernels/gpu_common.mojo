@@ -186,21 +186,33 @@ def group_max[lanes: Int](value: Float32) -> Float32:
 @always_inline
 def block_sum[threads: Int](value: Float32) -> Float32:
     """Sums over a block of `threads` threads; every thread gets the sum. Call it once in a kernel.
+    """
+    return block_sum_of_parts[threads, 1](value)
+
+
+@always_inline
+def block_sum_of_parts[
+    threads: Int, parts: Int
+](values: SIMD[DType.float32, parts]) -> Float32:
+    """`block_sum` of `parts` values a thread, to the bit as if `parts` times as many threads had one each.
 
     Each warp sums with shuffles, its first lane puts the result into shared memory, and all threads add those few.
     """
     comptime warps = ceildiv(threads, WARP_SIZE)
-    var partial = warp.sum(value)
-    comptime if warps == 1:
-        return partial
+    var partial = values
+    comptime for i in range(parts):
+        partial[i] = warp.sum(values[i])
+    comptime if warps * parts == 1:
+        return partial[0]
     var shared = stack_allocation[
-        warps, Float32, address_space=AddressSpace.SHARED
+        warps * parts, Float32, address_space=AddressSpace.SHARED
     ]()
     if lane_id() == 0:
-        shared[unsafe_offset=warp_index()] = partial
+        comptime for i in range(parts):
+            shared[unsafe_offset=i * warps + warp_index()] = partial[i]
     barrier()
     var total = Float32(0)
-    comptime for i in range(warps):
+    comptime for i in range(warps * parts):
         total += shared[unsafe_offset=i]
     return total
 

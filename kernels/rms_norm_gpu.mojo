@@ -22,12 +22,17 @@ microseconds on an H100 that copies 2,430 GB/s, E = 1024 in bfloat16:
     registers, weights before the wait     0.8        1.2       10.7     3,150 GB/s: the L2 cache helps
     PyTorch 2.11                           2.2        2.6       13.6
 
-Beside `torch.compile`, by turns (benchmarks/results/2026-11-26_h100_rowwise.json), microseconds at 1, 256 and 4,096 rows:
+Rows as long as the block (E = 1024 and 4096) are read without asking for bounds: one row 0.84 -> 0.78 us with the residual.
+From 1,024 rows on the total is written with y, since stores between loads hold them up: 4.04 -> 3.92 us; from 4,096 on by 64
+threads with two vectors each, so that all blocks are there at once: 12.7 -> 12.5. Tried without gain: a warp a row, 1 to 8 rows
+a block, warps that stay and fetch their next row early, reads that leave L2 first.
 
-    E = 1024                    0.82     1.41     6.87          with the residual    0.84     1.91     12.7
-        compiled                1.32     2.10     7.31                               1.37     2.60     12.6
-    E = 4096                    1.01     2.68     22.8                               1.37     4.21     45.5
-        compiled                1.78     3.69     24.9                               1.93     4.93     58.5
+Beside `torch.compile`, by turns (benchmarks/results/2026-11-27_h100_rowwise.json), microseconds at 1, 256 and 4,096 rows:
+
+    E = 1024                    0.77     1.25     6.86          with the residual    0.78     1.88     12.5
+        compiled                1.32     1.82     7.23                               1.35     2.59     12.7
+    E = 4096                    0.99     2.69     22.9                               1.40     4.16     45.6
+        compiled                1.79     3.57     25.0                               1.91     4.98     58.3
 """
 
 from std.math import ceildiv, rsqrt
@@ -39,7 +44,7 @@ from std.utils import StaticTuple
 
 from .common import Ptr
 from .gpu_common import (
-    block_sum,
+    block_sum_of_parts,
     early_launch,
     load_vector,
     store_vector,
@@ -51,9 +56,17 @@ from .gpu_common import (
 @__llvm_metadata(
     MAX_THREADS_PER_BLOCK_METADATA=StaticTuple[Int32, 1](Int32(threads))
 )
-@__name(t"mili_rms_norm_{dtype}_{width}_{threads}_{vectors}_{fused}")
+@__name(
+    t"mili_rms_norm_{dtype}_{width}_{threads}_{vectors}_{fused}_{exact}_{late}"
+)
 def rms_norm_kernel[
-    dtype: DType, width: Int, threads: Int, vectors: Int, fused: Bool
+    dtype: DType,
+    width: Int,
+    threads: Int,
+    vectors: Int,
+    fused: Bool,
+    exact: Bool,
+    late: Bool,
 ](
     y: Ptr[dtype],
     total: Ptr[dtype],
@@ -64,44 +77,63 @@ def rms_norm_kernel[
     eps: Float32,
 ):
     """One block a row; `threads * vectors * width` is at least `cols`, and `width` divides `cols`.
+
+    exact: a row is as long as the block, so that no thread asks whether its vectors are there.
+    late: the total is written with y, not before the sum.
     """
     # What never changes comes while the kernel before ends, if registers are plenty.
     comptime early = width > 1 and vectors <= 2
     var cols = Int(cols_)
     var row = Int(block_idx.x) * cols
-    var values = stack_allocation[vectors, SIMD[DType.float32, width]]()
+    var values = stack_allocation[vectors, SIMD[dtype, width]]()
     var weights = stack_allocation[vectors, SIMD[dtype, width]]()
-    var squares = SIMD[DType.float32, width](0)
+    # Rows of one length have one order of additions: 64 threads add their two vectors as 128 threads with one would.
+    comptime parts = vectors if late else 1
+    var squares = stack_allocation[parts, SIMD[DType.float32, width]]()
+    comptime for i in range(parts):
+        squares[unsafe_offset=i] = SIMD[DType.float32, width](0)
     comptime if early:
         comptime for i in range(vectors):
-            var e = min((Int(thread_idx.x) + i * threads) * width, cols - width)
+            var e = (Int(thread_idx.x) + i * threads) * width
+            comptime if not exact:
+                e = min(e, cols - width)
             weights[unsafe_offset=i] = load_vector[dtype, width](weight, e)
     wait_for_previous()
     comptime for i in range(vectors):
         var e = (Int(thread_idx.x) + i * threads) * width
-        values[unsafe_offset=i] = SIMD[DType.float32, width](0)
-        if e < cols:
+        values[unsafe_offset=i] = SIMD[dtype, width](0)
+        if exact or e < cols:
             var v = load_vector[dtype, width](x, row + e)
             comptime if fused:
                 var r = load_vector[dtype, width](residual, row + e)
                 v = (v.cast[DType.float32]() + r.cast[DType.float32]()).cast[
                     dtype
                 ]()
-                store_vector[dtype, width](total, row + e, v)
-            values[unsafe_offset=i] = v.cast[DType.float32]()
-            squares = values[unsafe_offset=i].fma(
-                values[unsafe_offset=i], squares
+                comptime if not late:
+                    store_vector[dtype, width](total, row + e, v)
+            values[unsafe_offset=i] = v
+            var v32 = v.cast[DType.float32]()
+            squares[unsafe_offset=i % parts] = v32.fma(
+                v32, squares[unsafe_offset=i % parts]
             )
-    var mean = block_sum[threads](squares.reduce_add()) / Float32(cols)
+    var sums = SIMD[DType.float32, parts](0)
+    comptime for i in range(parts):
+        sums[i] = squares[unsafe_offset=i].reduce_add()
+    var mean = block_sum_of_parts[threads](sums) / Float32(cols)
     var scale = rsqrt(mean + eps)
     comptime for i in range(vectors):
         var e = (Int(thread_idx.x) + i * threads) * width
-        if e < cols:
+        if exact or e < cols:
             comptime if not early:
                 weights[unsafe_offset=i] = load_vector[dtype, width](weight, e)
+            comptime if fused and late:
+                store_vector[dtype, width](
+                    total, row + e, values[unsafe_offset=i]
+                )
             var w = weights[unsafe_offset=i].cast[DType.float32]()
+            var v32 = values[unsafe_offset=i].cast[DType.float32]()
             store_vector[dtype, width](
-                y, row + e, (values[unsafe_offset=i] * scale * w).cast[dtype]()
+                y, row + e, (v32 * scale * w).cast[dtype]()
             )
 
 
@@ -157,8 +189,16 @@ def launch[
     if rows == 0:
         return
 
-    def go[w: Int, threads: Int, vectors: Int]() raises {imm}:
-        comptime kernel = rms_norm_kernel[dtype, w, threads, vectors, fused]
+    def go[
+        w: Int,
+        threads: Int,
+        vectors: Int,
+        exact: Bool = False,
+        late: Bool = False,
+    ]() raises {imm}:
+        comptime kernel = rms_norm_kernel[
+            dtype, w, threads, vectors, fused, exact, late
+        ]
         ctx.enqueue_function[kernel](
             y,
             total,
@@ -172,14 +212,26 @@ def launch[
             attributes=early_launch(),
         )
 
-    if cols % width == 0 and cols <= 128 * width:
+    if cols == 128 * width:
+        # With many rows, stores between the loads cost more than they gain.
+        comptime if fused:
+            if rows >= 4096:
+                go[width, 64, 2, exact=True, late=True]()
+                return
+            if rows >= 1024:
+                go[width, 128, 1, exact=True, late=True]()
+                return
+        go[width, 128, 1, exact=True]()
+    elif cols % width == 0 and cols <= 128 * width:
         go[width, 128, 1]()
     elif cols % width == 0 and cols <= 512 * width:
         # Fused, one thread has twice as much to wait for.
-        comptime if fused:
-            go[width, 512, 1]()
+        comptime threads = 512 if fused else 256
+        comptime vectors = 512 // threads
+        if cols == 512 * width:
+            go[width, threads, vectors, exact=True]()
         else:
-            go[width, 256, 2]()
+            go[width, threads, vectors]()
     elif cols % width == 0 and cols <= 4096 * width:
         go[width, 1024, 4]()
     elif cols <= 4096:

@@ -16,8 +16,9 @@ BOUND = {BF16: 8e-3, F16: 1.5e-3, F32: 2e-6}
 
 def check_rowwise(k: Kernels, report: Report) -> None:
     """RMSNorm, fused RMSNorm, SwiGLU, row gathering, argmax."""
-    shapes = [(BF16, 1, 1024), (BF16, 7, 576), (BF16, 33, 4096), (BF16, 5, 12288), (BF16, 3, 1001)]
-    for dtype, rows, width in [*shapes, (F32, 5, 1024), (F32, 3, 130)]:
+    shapes = [(BF16, 1, 1024), (BF16, 7, 576), (BF16, 33, 4096), (BF16, 5, 12288), (BF16, 3, 1001), (BF16, 5, 2560)]
+    shapes += [(BF16, 1030, 1024), (BF16, 4100, 1024)]  # another order of reads and writes, and fewer threads
+    for dtype, rows, width in [*shapes, (F32, 5, 1024), (F32, 5, 512), (F32, 3, 130)]:
         x, weight = randn(rows, width, dtype=dtype, scale=3), randn(width, dtype=dtype)
         y = poison(x.shape, dtype)
         k.rms_norm(y, x, weight, 1e-6)
@@ -32,6 +33,11 @@ def check_rowwise(k: Kernels, report: Report) -> None:
         k.synchronize()
         report.equal(f"add_rms_norm total {rows}x{width}", total, (x.float() + residual.float()).to(dtype))
         report.check(f"add_rms_norm {rows}x{width}", y, norm(total.double(), weight, 1e-6), BOUND[dtype])
+        if rows > 1:
+            alone = poison((1, width), dtype)
+            k.add_rms_norm(alone, poison((1, width), dtype), x[-1:], residual[-1:], weight, 1e-6)
+            k.synchronize()
+            report.equal(f"add_rms_norm {rows}x{width}, its last row alone", y[-1:], alone)
     for dtype, rows, width in [(BF16, 1, 3072), (BF16, 9, 1536), (BF16, 4, 77), (F32, 3, 48)]:
         x = randn(rows, 2 * width, dtype=dtype, scale=4)
         y = poison((rows, width), dtype)

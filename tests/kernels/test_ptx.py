@@ -223,6 +223,7 @@ def test_decode_kernels_start_while_the_one_before_ends(ptx: Ptx, name: str) -> 
         ("rms_norm_bfloat16_8_128_1_True", 1, 2),
         ("rms_norm_bfloat16_8_256_2_False", 2, 2),
         ("rms_norm_bfloat16_8_512_1_True", 1, 2),
+        ("rms_norm_bfloat16_8_64_2_True", 2, 4),
         ("rms_norm_bfloat16_8_1024_4_False", 0, 8),  # registers are scarce
         ("qk_norm_rope_write_bfloat16_128_True", 6, 2),
         ("swiglu_bfloat16_8", 0, 2),
