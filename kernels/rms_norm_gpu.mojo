@@ -87,7 +87,8 @@ def rms_norm_kernel[
     var row = Int(block_idx.x) * cols
     var values = stack_allocation[vectors, SIMD[dtype, width]]()
     var weights = stack_allocation[vectors, SIMD[dtype, width]]()
-    # Rows of one length have one order of additions: 64 threads add their two vectors as 128 threads with one would.
+    # Rows of one length have one order of additions. Only late kernels come with two numbers of threads for a length: 64
+    # with two vectors add as 128 with one.
     comptime parts = vectors if late else 1
     var squares = stack_allocation[parts, SIMD[DType.float32, width]]()
     comptime for i in range(parts):
@@ -213,7 +214,7 @@ def launch[
         )
 
     if cols == 128 * width:
-        # With many rows, stores between the loads cost more than they gain.
+        # Stores between the loads: few rows gain by them, many lose.
         comptime if fused:
             if rows >= 4096:
                 go[width, 64, 2, exact=True, late=True]()

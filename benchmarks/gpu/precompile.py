@@ -30,22 +30,23 @@ from mili.kernel_path import kernel_path
 GRAPHS = ("engine", "tiny", "float32", "bfloat16", "float16")
 
 
-def artifact(graph: Graph) -> str:
-    """Names a compiled graph after all that it was made from: its operations, the shapes of its weights, the kernels.
+def artifact_name(graph: Graph) -> str:
+    """Names a compiled graph after all that it was made from: its operations, the shapes of its weights, its kernels.
 
     MAX's own names tell graphs apart by inputs and outputs. Weights are neither, so one compiled for a longer table of
-    angles would be taken, and read past the end of the shorter one.
+    angles would be taken, and read past the end of the shorter one. Kernels come as packages named after their contents
+    (mili/kernel_package.py).
     """
-    kernels = kernel_package(kernel_path()).stem  # made from the sources' contents
-    return f"{graph.name}-{hashlib.sha256(f'{_fingerprint(graph)} {kernels}'.encode()).hexdigest()[:16]}.mef"
+    made_from = [_fingerprint(graph), *(package.name for package in graph.kernel_libraries_paths)]
+    return f"{graph.name}-{hashlib.sha256(' '.join(made_from).encode()).hexdigest()[:16]}.mef"
 
 
-def known(places: list[Path]) -> MefStore:
+def stored_graphs(places: list[Path]) -> MefStore:
     """The graphs in `places`; one that is not among them is declined, said so, and compiled as always."""
     files = {file.name for place in places for file in place.iterdir()}
 
     def key(graph: Graph) -> str | None:
-        name = artifact(graph)
+        name = artifact_name(graph)
         if name in files:
             return name
         print(f"graph {graph.name} ({name}) is not among the precompiled ones: compiling it", file=sys.stderr)
@@ -66,7 +67,7 @@ def write(folder: Path, graphs: list[str], target: str) -> None:
         start = time.perf_counter()
         place = folder / name
         session = InferenceSession(devices=[device, driver.CPU()] if name in ("engine", "tiny") else [device])
-        InferenceSession.default_mef_store = MefStore.for_export(place, key=artifact)
+        InferenceSession.default_mef_store = MefStore.for_export(place, key=artifact_name)
         if name in ("engine", "tiny"):
             session.compile_reusing_mefs(engine_graph(device, name))
         else:
@@ -100,7 +101,7 @@ def use(folder: Path, arguments: list[str]) -> None:
         shutil.copy(package, package_store())
     places = [place for place in folder.iterdir() if (place / "manifest.json").is_file()]
     if places:
-        InferenceSession.default_mef_store = known(places)
+        InferenceSession.default_mef_store = stored_graphs(places)
     print(f"precompiled graphs: {sorted(place.name for place in places)}", file=sys.stderr)
     sys.argv = arguments
     sys.path.insert(0, "")

@@ -18,6 +18,7 @@ from max.graph import BufferType, DeviceRef, Graph, TensorType, TensorValue
 from numpy.typing import NDArray
 
 from mili import ops
+from mili.kernel_package import kernel_package
 from mili.kernel_path import kernel_path
 from mili.packing import Array, from_bfloat16, from_float32, pack, to_float32
 
@@ -164,7 +165,8 @@ def kernel_graph(dtype: str, device: DeviceRef) -> tuple[Graph, dict[str, range]
         for name, case in cases.items()
         for kind, shape in case.inputs.values()
     ]
-    return Graph(f"kernels_{dtype}", forward=forward, input_types=types, custom_extensions=[kernel_path()]), outputs
+    kernels = kernel_package(kernel_path())
+    return Graph(f"kernels_{dtype}", forward=forward, input_types=types, custom_extensions=[kernels]), outputs
 
 
 class Kernels:

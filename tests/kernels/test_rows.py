@@ -97,6 +97,22 @@ def test_add_rms_norm(kernels: Kernels, rows: int, width: int, magnitude: float,
     assert_within(y, expected, norm_bound(kernels, expected, width))
 
 
+@pytest.mark.parametrize("width", [512, 1024])  # 128 vectors of 16 bytes in float32, and in 16 bits
+@pytest.mark.parametrize("rows", [1030, 4100])
+def test_add_rms_norm_of_many_rows_is_that_of_each_alone(kernels: Kernels, rows: int, width: int) -> None:
+    """A GPU works on so many rows in another way than on one; neither may change a bit."""
+    rng = np.random.default_rng(rows)
+    x, residual = (kernels.rounded(rng.standard_normal((rows, width))) for _ in range(2))
+    weight = kernels.rounded(rng.standard_normal(width))
+    y, total = kernels.run("add_rms_norm", x=x, residual=residual, weight=weight)
+    np.testing.assert_array_equal(total, kernels.rounded((residual + x).astype(np.float32)))
+    expected, _ = add_rms_norm(total.astype(np.float64), np.zeros_like(x), weight, EPS)
+    assert_within(y, expected, norm_bound(kernels, expected, width))
+    for row in (0, rows - 1):
+        alone, _ = kernels.run("add_rms_norm", x=x[row : row + 1], residual=residual[row : row + 1], weight=weight)
+        np.testing.assert_array_equal(y[row : row + 1], alone)
+
+
 @given(rows=rows_of, width=widths, magnitude=magnitudes, seed=seeds)
 @settings(max_examples=60)
 def test_swiglu(kernels: Kernels, rows: int, width: int, magnitude: float, seed: int) -> None:

@@ -10,7 +10,8 @@ from max.engine import InferenceSession
 from max.engine._precompiled_mefs import MefStore, _default_key
 from max.graph import DeviceRef, Graph, TensorType, Weight
 
-from benchmarks.gpu.precompile import artifact, known
+from benchmarks.gpu.precompile import artifact_name, stored_graphs
+from mili.kernel_package import kernel_package
 
 
 def last_of_table(rows: int) -> Graph:
@@ -32,13 +33,25 @@ def test_a_graph_with_a_weight_of_another_shape_is_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _default_key(last_of_table(4)) == _default_key(last_of_table(2))  # why MAX's own names do not serve
-    assert artifact(last_of_table(4)) == artifact(last_of_table(4)) != artifact(last_of_table(2))
-    monkeypatch.setattr(InferenceSession, "default_mef_store", MefStore.for_export(tmp_path, key=artifact))
+    assert artifact_name(last_of_table(4)) == artifact_name(last_of_table(4)) != artifact_name(last_of_table(2))
+    monkeypatch.setattr(InferenceSession, "default_mef_store", MefStore.for_export(tmp_path, key=artifact_name))
     assert run(4) == 5
-    store = known([tmp_path])
+    store = stored_graphs([tmp_path])
     monkeypatch.setattr(InferenceSession, "default_mef_store", store)
-    assert store.key(last_of_table(4)) == artifact(last_of_table(4)) in {file.name for file in tmp_path.iterdir()}
+    assert store.key(last_of_table(4)) == artifact_name(last_of_table(4)) in {file.name for file in tmp_path.iterdir()}
     assert run(4) == 5
     assert capsys.readouterr().err == ""
     assert run(2) == 3
     assert "graph last_of_table" in capsys.readouterr().err
+
+
+def test_a_graph_of_other_kernels_has_another_name(tmp_path: Path) -> None:
+    names = set()
+    for text in ("one", "two"):
+        folder = tmp_path / text
+        folder.mkdir()
+        (folder / "__init__.mojo").write_text(f'comptime NAME = "{text}"\n')
+        with Graph("g", input_types=[], custom_extensions=[kernel_package(folder)]) as graph:
+            graph.output()
+        names.add(artifact_name(graph))
+    assert len(names) == 2
